@@ -1,0 +1,274 @@
+"""The decoder: one readable Flax NNX model for training, scoring and generation.
+
+Einsum letters: b batch, q query position, k key position, p prefix position, e embed,
+h kv head, g query heads per kv head, d head_dim, f mlp, v vocab.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from sentidistill_jax.models.config import ModelConfig
+from sentidistill_jax.models.kv_cache import KVCache
+from sentidistill_jax.sharding import constrain
+
+# What the backward pass keeps of a layer's forward pass instead of recomputing it.
+REMAT_POLICIES: dict[str, Callable | None] = {
+    "none": None,
+    "full": jax.checkpoint_policies.nothing_saveable,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+_ACTIVATION = ("batch", "seq", "activation_embed")
+# Stacking layers puts "layers" before the logical axes that every parameter carries as `axes`.
+_STACKED = {nnx.PARTITION_NAME: "layers", "axes": "layers"}
+
+
+def _param(
+    rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], fan_in: int
+) -> nnx.Param:
+    init = jax.nn.initializers.truncated_normal(fan_in**-0.5)
+    return nnx.Param(init(rngs.params(), shape, jnp.float32), axes=axes)
+
+
+class RMSNorm(nnx.Module):
+    """Root-mean-square normalisation in float32 (arXiv:1910.07467)."""
+
+    def __init__(self, dim: int, eps: float):
+        self.scale = nnx.Param(jnp.ones((dim,), jnp.float32), axes=("activation_embed",))
+        self.eps = eps
+
+    def __call__(self, x: Float[Array, "... embed"]) -> Float[Array, "... embed"]:
+        """Normalises the last dim; the result has the dtype of `x`."""
+        x_32 = x.astype(jnp.float32)
+        variance = jnp.mean(jnp.square(x_32), axis=-1, keepdims=True)
+        normed = x_32 * lax.rsqrt(variance + self.eps)
+        return (normed * self.scale[...].reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)
+
+
+def rope(
+    x: Float[Array, "batch seq heads head_dim"],
+    positions: Int[Array, "batch seq"],
+    theta: float,
+) -> Float[Array, "batch seq heads head_dim"]:
+    """Rotary position embedding with the halves convention (arXiv:2104.09864).
+
+    Angles stay in float32: bfloat16 cannot represent positions above 256 exactly.
+    """
+    half = x.shape[-1] // 2
+    frequencies = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angles = positions[:, :, None, None].astype(jnp.float32) * frequencies[None, None, None]
+    sin, cos = jnp.sin(angles), jnp.cos(angles)
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return rotated.astype(x.dtype)
+
+
+def _attend(
+    query: Float[Array, "b q h g d"],
+    key: Float[Array, "b k h d"],
+    value: Float[Array, "b k h d"],
+    mask: Bool[Array, "b q k"],
+    prefix: tuple[Float[Array, "p h d"], Float[Array, "p h d"]] | None,
+) -> Float[Array, "b q h g d"]:
+    """Masked attention; a prefix that all rows share is read in place, never copied per row."""
+    query = query * query.shape[-1] ** -0.5
+    scores = jnp.einsum("bqhgd,bkhd->bhgqk", query, key, preferred_element_type=jnp.float32)
+    scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    if prefix is None:
+        weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+        return jnp.einsum("bhgqk,bkhd->bqhgd", weights, value)
+    prefix_key, prefix_value = prefix
+    prefix_scores = jnp.einsum(
+        "bqhgd,phd->bhgqp", query, prefix_key, preferred_element_type=jnp.float32
+    )
+    weights = jax.nn.softmax(jnp.concatenate([prefix_scores, scores], axis=-1), axis=-1)
+    weights = weights.astype(value.dtype)
+    of_prefix, of_rows = jnp.split(weights, [prefix_key.shape[0]], axis=-1)
+    return jnp.einsum("bhgqp,phd->bqhgd", of_prefix, prefix_value) + jnp.einsum(
+        "bhgqk,bkhd->bqhgd", of_rows, value
+    )
+
+
+class Attention(nnx.Module):
+    """Grouped-query attention."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        embed, head_dim = config.embed_dim, config.head_dim
+        heads, kv_heads = config.num_heads, config.num_kv_heads
+        self.q_proj = _param(rngs, (embed, heads, head_dim), ("embed", "heads", "head_dim"), embed)
+        self.k_proj = _param(
+            rngs, (embed, kv_heads, head_dim), ("embed", "kv_heads", "head_dim"), embed
+        )
+        self.v_proj = _param(
+            rngs, (embed, kv_heads, head_dim), ("embed", "kv_heads", "head_dim"), embed
+        )
+        self.o_proj = _param(
+            rngs, (heads, head_dim, embed), ("heads", "head_dim", "embed"), heads * head_dim
+        )
+        self.rope_theta = config.rope_theta
+
+    def __call__(self, x, positions, mask, cache, prefix):
+        """Returns the output [batch, seq, embed] and the cache with this call's keys and values."""
+        dtype = x.dtype
+        query = jnp.einsum("bqe,ehd->bqhd", x, self.q_proj[...].astype(dtype))
+        key = jnp.einsum("bke,ehd->bkhd", x, self.k_proj[...].astype(dtype))
+        value = jnp.einsum("bke,ehd->bkhd", x, self.v_proj[...].astype(dtype))
+        query = rope(query, positions, self.rope_theta)
+        key = rope(key, positions, self.rope_theta)
+        if cache is not None:
+            offset = 0 if prefix is None else prefix[0].shape[0]
+            rows = jnp.arange(x.shape[0])[:, None]
+            key = cache[0].at[rows, positions - offset].set(key.astype(cache[0].dtype))
+            value = cache[1].at[rows, positions - offset].set(value.astype(cache[1].dtype))
+            cache = (key, value)
+        grouped = query.reshape(*query.shape[:2], key.shape[2], -1, query.shape[-1])
+        mixed = _attend(grouped, key.astype(dtype), value.astype(dtype), mask, prefix)
+        mixed = mixed.reshape(query.shape)
+        return jnp.einsum("bqhd,hde->bqe", mixed, self.o_proj[...].astype(dtype)), cache
+
+
+class MLP(nnx.Module):
+    """SwiGLU feed-forward layer (arXiv:2002.05202)."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        embed, mlp = config.embed_dim, config.mlp_dim
+        self.gate_proj = _param(rngs, (embed, mlp), ("embed", "mlp"), embed)
+        self.up_proj = _param(rngs, (embed, mlp), ("embed", "mlp"), embed)
+        self.down_proj = _param(rngs, (mlp, embed), ("mlp", "embed"), mlp)
+
+    def __call__(self, x: Float[Array, "batch seq embed"]) -> Float[Array, "batch seq embed"]:
+        """Applies the layer position by position."""
+        gate = x @ self.gate_proj[...].astype(x.dtype)
+        up = x @ self.up_proj[...].astype(x.dtype)
+        return (jax.nn.silu(gate) * up) @ self.down_proj[...].astype(x.dtype)
+
+
+class Block(nnx.Module):
+    """One pre-norm transformer layer."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        self.attention_norm = RMSNorm(config.embed_dim, config.rms_norm_eps)
+        self.attention = Attention(config, rngs)
+        self.mlp_norm = RMSNorm(config.embed_dim, config.rms_norm_eps)
+        self.mlp = MLP(config, rngs)
+
+    def __call__(self, x, positions, mask, cache, prefix):
+        """Returns hidden states [batch, seq, embed] and the layer's updated cache."""
+        mixed, cache = self.attention(self.attention_norm(x), positions, mask, cache, prefix)
+        x = constrain(x + mixed, _ACTIVATION)
+        return constrain(x + self.mlp(self.mlp_norm(x)), _ACTIVATION), cache
+
+
+class Decoder(nnx.Module):
+    """Token ids in, hidden states out; `head_weight` turns hidden states into logits.
+
+    The head is kept apart from the body because hardly any caller needs it at every position:
+    training scores completions only, label tasks score one position.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        rngs: nnx.Rngs,
+        *,
+        dtype: jnp.dtype = jnp.float32,  # type: ignore[assignment]
+        remat: str = "none",
+    ):
+        if remat not in REMAT_POLICIES:
+            raise ValueError(f"remat={remat!r} must be one of {sorted(REMAT_POLICIES)}.")
+        self.config = config
+        self.dtype = dtype
+        self.remat = remat
+        # Scale of the published Llama embeddings; a tied head wants small logits at the start.
+        embed_init = jax.nn.initializers.normal(0.02)
+        table_shape = (config.vocab_size, config.embed_dim)
+        self.embedding = nnx.Param(
+            embed_init(rngs.params(), table_shape, jnp.float32), axes=("vocab", "embed")
+        )
+
+        @nnx.split_rngs(splits=config.num_layers)
+        @functools.partial(
+            nnx.vmap, in_axes=0, out_axes=0, transform_metadata=_STACKED
+        )
+        def stacked(rngs: nnx.Rngs) -> Block:
+            return Block(config, rngs)
+
+        self.layers = stacked(rngs)
+        self.final_norm = RMSNorm(config.embed_dim, config.rms_norm_eps)
+        if not config.tie_embeddings:
+            self.lm_head = nnx.Param(
+                embed_init(rngs.params(), table_shape, jnp.float32),
+                axes=("vocab", "embed"),
+            )
+
+    @property
+    def head_weight(self) -> Float[Array, "vocab embed"]:
+        """The matrix whose rows are compared with hidden states; the embedding when tied."""
+        return (self.embedding if self.config.tie_embeddings else self.lm_head)[...]
+
+    def logits(self, hidden: Float[Array, "... embed"]) -> Float[Array, "... vocab"]:
+        """Raw next-token scores in float32."""
+        return jnp.einsum(
+            "...e,ve->...v",
+            hidden,
+            self.head_weight.astype(hidden.dtype),
+            preferred_element_type=jnp.float32,
+        )
+
+    def __call__(
+        self,
+        tokens: Int[Array, "batch seq"],
+        positions: Int[Array, "batch seq"],
+        *,
+        segment_ids: Int[Array, "batch seq"] | None = None,
+        cache: KVCache | None = None,
+        prefix: KVCache | None = None,
+    ) -> tuple[Float[Array, "batch seq embed"], KVCache | None]:
+        """Runs the body.
+
+        Args:
+          tokens: Token ids.
+          positions: Position of each token in its text; restarts in every packed segment.
+          segment_ids: Packed examples see only their own segment (0 is padding). Not with a cache.
+          cache: Written at slot `positions` (less the prefix length); position p sees slots <= p.
+          prefix: A cache of batch 1 that every row has already read: a shared prompt beginning.
+
+        Returns:
+          Final normalised hidden states and the updated cache (None without one).
+        """
+        prefix_length = 0 if prefix is None else prefix.length
+        if cache is not None:
+            slots = jnp.arange(cache.length)
+            mask = slots[None, None] <= (positions - prefix_length)[:, :, None]
+        else:
+            order = jnp.arange(tokens.shape[1])
+            mask = jnp.broadcast_to(
+                (order[None] <= order[:, None])[None], (*tokens.shape, tokens.shape[1])
+            )
+            if segment_ids is not None:
+                mask &= segment_ids[:, :, None] == segment_ids[:, None, :]
+
+        graphdef, layers = nnx.split(self.layers)
+
+        def apply_layer(x, scanned):
+            layer, layer_cache, layer_prefix = scanned
+            return nnx.merge(graphdef, layer)(x, positions, mask, layer_cache, layer_prefix)
+
+        policy = REMAT_POLICIES[self.remat]
+        if policy is not None:
+            apply_layer = jax.checkpoint(apply_layer, policy=policy, prevent_cse=False)
+
+        x = constrain(jnp.take(self.embedding[...], tokens, axis=0).astype(self.dtype), _ACTIVATION)
+        scanned_cache = None if cache is None else (cache.key, cache.value)
+        scanned_prefix = (
+            None
+            if prefix is None
+            else (prefix.key[:, 0].astype(self.dtype), prefix.value[:, 0].astype(self.dtype))
+        )
+        x, new_cache = lax.scan(apply_layer, x, (layers, scanned_cache, scanned_prefix))
+        return self.final_norm(x), None if new_cache is None else KVCache(*new_cache)

