@@ -1,0 +1,1 @@
+"""From user texts to the prompts that the teacher answers; plain Python, no JAX."""
