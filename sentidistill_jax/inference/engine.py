@@ -25,6 +25,7 @@ from sentidistill_jax.models.kv_cache import KVCache
 _HEAD_CHUNK = 128  # positions whose logits exist at one time, times the ways the batch is split
 _LENGTH_STEP = 16  # suffix lengths are rounded up to powers of two times 1 or 1.5 of this
 _PREFIX_STEP = 32  # shared prefixes are cut to a multiple of this
+_ROW_LENGTH = 128  # tokens of a row that scored requests are packed into, unless one is longer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +79,23 @@ def common_prefix(sequences: Sequence[np.ndarray]) -> int:
     return len(first)
 
 
+def _pack(lengths: Sequence[int], row_length: int) -> list[list[int]]:
+    """Indices of the sequences in each row: longest first, each into the fullest row it fits."""
+    rows: list[list[int]] = []
+    by_free: list[list[int]] = [[] for _ in range(row_length + 1)]  # free tokens -> rows
+    for index in np.argsort(-np.asarray(lengths), kind="stable"):
+        need = lengths[index]
+        free = next((free for free in range(need, row_length + 1) if by_free[free]), None)
+        if free is None:
+            rows.append([])
+            row, free = len(rows) - 1, row_length
+        else:
+            row = by_free[free].pop()
+        rows[row].append(int(index))
+        by_free[free - need].append(row)
+    return rows
+
+
 class Engine:
     """Runs one decoder on one mesh.
 
@@ -117,10 +135,12 @@ class Engine:
         offset = 0 if prefix is None else prefix.length
         return jnp.broadcast_to(offset + jnp.arange(tokens.shape[1])[None], tokens.shape)
 
-    def _score(self, state, tokens, prefix, predict_from, chosen, *, k, temperatures):
-        """Distributions [rows, count, ...] predicted from the hidden states at `predict_from`."""
+    def _score(
+        self, state, tokens, positions, segment_ids, prefix, predict_from, chosen, *, k, temperatures
+    ):
+        """Distributions [rows, scored, ...] predicted from the hidden states at `predict_from`."""
         model = nnx.merge(self._graphdef, state)
-        hidden, _ = model(tokens, self._positions(tokens, prefix), prefix=prefix)
+        hidden, _ = model(tokens, positions, segment_ids=segment_ids, prefix=prefix)
         picked = jnp.take_along_axis(hidden, predict_from[:, :, None], axis=1)
         return self._distributions(model, picked, chosen, k=k, temperatures=temperatures)
 
@@ -218,32 +238,69 @@ class Engine:
           temperatures: At which the tail mass is wanted.
           shared: Tokens that all requests begin with; found by comparison when None.
         """
-        shared = common_prefix([request.tokens for request in requests]) if shared is None else shared
+        if not requests:
+            return
+        if shared is None:
+            shared = common_prefix([request.tokens for request in requests])
         shared = min([shared, *(request.start - 1 for request in requests)])
-        prefix = self.prefix(requests[0].tokens[:shared]) if requests else None
+        prefix = self.prefix(requests[0].tokens[:shared])
         offset = 0 if prefix is None else prefix.length
+        lengths = [len(request.tokens) - offset for request in requests]
+        row_length = max(_ROW_LENGTH, bucket(max(lengths)))
+        rows = _pack(lengths, row_length)
+        scored = bucket(max(sum(requests[i].count for i in row) for row in rows))
+        width = max(request.chosen.shape[1] for request in requests)
+        per_batch = max(1, self._tokens_per_batch // row_length // self._rows_multiple)
+        per_batch = min(per_batch * self._rows_multiple, self._rows(len(rows)))
         with jax.set_mesh(self._mesh):
-            for indices, padded in self._batches([len(r.tokens) - offset for r in requests]):
-                batch = [requests[i] for i in indices]
-                rows = self._rows(len(batch))
-                count = max(request.count for request in batch)
-                count = count if count == 1 else bucket(count)
-                width = max(request.chosen.shape[1] for request in batch)
-                predict_from = np.zeros((rows, count), np.int32)
-                chosen = np.full((rows, count, width), -1, np.int32)
-                for row, request in enumerate(batch):
-                    first = request.start - 1 - offset
-                    predict_from[row, : request.count] = np.arange(first, first + request.count)
-                    chosen[row, : request.count, : request.chosen.shape[1]] = request.chosen
-                tokens = self._padded([r.tokens[offset:] for r in batch], rows, padded)
-                out = self._score_step(
-                    self._state, self._put(tokens), prefix, self._put(predict_from),
-                    self._put(chosen), k=k, temperatures=temperatures,
+            for start in range(0, len(rows), per_batch):
+                batch = rows[start : start + per_batch]
+                arrays = self._packed(requests, batch, per_batch, row_length, scored, width, offset)
+                tokens, positions, segment_ids, predict_from, chosen = map(self._put, arrays)
+                out = jax.device_get(
+                    self._score_step(
+                        self._state, tokens, positions, segment_ids, prefix, predict_from, chosen,
+                        k=k, temperatures=temperatures,
+                    )
                 )  # fmt: skip
-                out = jax.device_get(out)
-                for row, index in enumerate(indices):
-                    cut = slice(0, requests[index].count)
-                    yield index, jax.tree.map(lambda leaf, row=row, cut=cut: leaf[row, cut], out)
+                for row, indices in enumerate(batch):
+                    at = 0
+                    for index in indices:
+                        cut = (row, slice(at, at + requests[index].count))
+                        at += requests[index].count
+                        yield index, jax.tree.map(lambda leaf, cut=cut: leaf[cut], out)
+
+    def _packed(
+        self,
+        requests: Sequence[ScoreRequest],
+        batch: list[list[int]],
+        rows: int,
+        row_length: int,
+        scored: int,
+        width: int,
+        offset: int,
+    ) -> tuple[np.ndarray, ...]:
+        """Tokens, positions, segment ids, predict_from and chosen of some rows of requests."""
+        tokens = np.full((rows, row_length), self._pad_id, np.int32)
+        positions = np.full((rows, row_length), offset, np.int32)
+        segment_ids = np.zeros((rows, row_length), np.int32)
+        predict_from = np.zeros((rows, scored), np.int32)
+        chosen = np.full((rows, scored, width), -1, np.int32)
+        for row, indices in enumerate(batch):
+            at, scored_at = 0, 0
+            for segment, index in enumerate(indices, start=1):
+                request = requests[index]
+                own = request.tokens[offset:]
+                here = slice(at, at + len(own))
+                there = slice(scored_at, scored_at + request.count)
+                tokens[row, here] = own
+                positions[row, here] = offset + np.arange(len(own))
+                segment_ids[row, here] = segment
+                first = at + request.start - 1 - offset
+                predict_from[row, there] = np.arange(first, first + request.count)
+                chosen[row, there, : request.chosen.shape[1]] = request.chosen
+                at, scored_at = here.stop, there.stop
+        return tokens, positions, segment_ids, predict_from, chosen
 
     def generate(
         self,

@@ -70,28 +70,39 @@ def rope(
 
 def _attend(
     query: Float[Array, "b q h g d"],
-    key: Float[Array, "b k h d"],
-    value: Float[Array, "b k h d"],
+    key: Float[Array, "b h k d"],
+    value: Float[Array, "b h k d"],
     mask: Bool[Array, "b q k"],
-    prefix: tuple[Float[Array, "p h d"], Float[Array, "p h d"]] | None,
+    prefix: tuple[Float[Array, "h p d"], Float[Array, "h p d"]] | None,
 ) -> Float[Array, "b q h g d"]:
-    """Masked attention; a prefix that all rows share is read in place, never copied per row."""
-    query = query * query.shape[-1] ** -0.5
-    scores = jnp.einsum("bqhgd,bkhd->bhgqk", query, key, preferred_element_type=jnp.float32)
-    scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    """Masked attention; a prefix that all rows share is read in place, never copied per row.
+
+    The query heads of a group become rows of one matrix (n = g x q), so that every product is a
+    plain batched one; on a CPU that halves the time of the five-letter einsum.
+    """
+    b, q, h, g, d = query.shape
+    query = (query * d**-0.5).transpose(0, 2, 3, 1, 4).reshape(b, h, g * q, d)
+    scores = jnp.einsum("bhnd,bhkd->bhnk", query, key, preferred_element_type=jnp.float32)
+    mask = jnp.tile(mask, (1, g, 1))[:, None]
+    scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
     if prefix is None:
         weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-        return jnp.einsum("bhgqk,bkhd->bqhgd", weights, value)
-    prefix_key, prefix_value = prefix
-    prefix_scores = jnp.einsum(
-        "bqhgd,phd->bhgqp", query, prefix_key, preferred_element_type=jnp.float32
-    )
-    weights = jax.nn.softmax(jnp.concatenate([prefix_scores, scores], axis=-1), axis=-1)
-    weights = weights.astype(value.dtype)
-    of_prefix, of_rows = jnp.split(weights, [prefix_key.shape[0]], axis=-1)
-    return jnp.einsum("bhgqp,phd->bqhgd", of_prefix, prefix_value) + jnp.einsum(
-        "bhgqk,bkhd->bqhgd", of_rows, value
-    )
+        mixed = jnp.einsum("bhnk,bhkd->bhnd", weights, value)
+    else:
+        prefix_key, prefix_value = prefix
+        prefix_scores = jnp.einsum(
+            "bhnd,hpd->bhnp", query, prefix_key, preferred_element_type=jnp.float32
+        )
+        # One softmax over both parts, without concatenating them.
+        largest = jnp.maximum(
+            jnp.max(scores, axis=-1, keepdims=True), jnp.max(prefix_scores, axis=-1, keepdims=True)
+        )
+        weights, prefix_weights = jnp.exp(scores - largest), jnp.exp(prefix_scores - largest)
+        total = jnp.sum(weights, -1, keepdims=True) + jnp.sum(prefix_weights, -1, keepdims=True)
+        mixed = jnp.einsum("bhnk,bhkd->bhnd", weights.astype(value.dtype), value)
+        mixed += jnp.einsum("bhnp,hpd->bhnd", prefix_weights.astype(value.dtype), prefix_value)
+        mixed = (mixed / total).astype(value.dtype)
+    return mixed.reshape(b, h, g, q, d).transpose(0, 3, 1, 2, 4)
 
 
 class Attention(nnx.Module):
@@ -112,21 +123,20 @@ class Attention(nnx.Module):
         )
         self.rope_theta = config.rope_theta
 
-    def __call__(self, x, positions, mask, cache, prefix):
+    def __call__(self, x, positions, mask, layer, cache, prefix):
         """Returns the output [batch, seq, embed] and the cache with this call's keys and values."""
+        prefix_length = 0 if prefix is None else prefix[0].shape[1]
         dtype = x.dtype
         query = jnp.einsum("bqe,ehd->bqhd", x, self.q_proj[...].astype(dtype))
         key = jnp.einsum("bke,ehd->bkhd", x, self.k_proj[...].astype(dtype))
         value = jnp.einsum("bke,ehd->bkhd", x, self.v_proj[...].astype(dtype))
         query = rope(query, positions, self.rope_theta)
-        key = rope(key, positions, self.rope_theta)
+        key = rope(key, positions, self.rope_theta).swapaxes(1, 2)
+        value = value.swapaxes(1, 2)
         if cache is not None:
-            offset = 0 if prefix is None else prefix[0].shape[0]
-            rows = jnp.arange(x.shape[0])[:, None]
-            key = cache[0].at[rows, positions - offset].set(key.astype(cache[0].dtype))
-            value = cache[1].at[rows, positions - offset].set(value.astype(cache[1].dtype))
-            cache = (key, value)
-        grouped = query.reshape(*query.shape[:2], key.shape[2], -1, query.shape[-1])
+            cache = cache.write(layer, positions - prefix_length, key, value)
+            key, value = cache.key[layer], cache.value[layer]
+        grouped = query.reshape(*query.shape[:2], key.shape[1], -1, query.shape[-1])
         mixed = _attend(grouped, key.astype(dtype), value.astype(dtype), mask, prefix)
         mixed = mixed.reshape(query.shape)
         return jnp.einsum("bqhd,hde->bqe", mixed, self.o_proj[...].astype(dtype)), cache
@@ -157,9 +167,9 @@ class Block(nnx.Module):
         self.mlp_norm = RMSNorm(config.embed_dim, config.rms_norm_eps)
         self.mlp = MLP(config, rngs)
 
-    def __call__(self, x, positions, mask, cache, prefix):
-        """Returns hidden states [batch, seq, embed] and the layer's updated cache."""
-        mixed, cache = self.attention(self.attention_norm(x), positions, mask, cache, prefix)
+    def __call__(self, x, positions, mask, layer, cache, prefix):
+        """Returns hidden states [batch, seq, embed] and the cache with layer `layer` updated."""
+        mixed, cache = self.attention(self.attention_norm(x), positions, mask, layer, cache, prefix)
         x = constrain(x + mixed, _ACTIVATION)
         return constrain(x + self.mlp(self.mlp_norm(x)), _ACTIVATION), cache
 
@@ -255,20 +265,22 @@ class Decoder(nnx.Module):
 
         graphdef, layers = nnx.split(self.layers)
 
-        def apply_layer(x, scanned):
-            layer, layer_cache, layer_prefix = scanned
-            return nnx.merge(graphdef, layer)(x, positions, mask, layer_cache, layer_prefix)
+        # The cache is carried, not scanned over: scanning would copy all of it in every call.
+        def apply_layer(carry, scanned):
+            x, cache = carry
+            index, layer, layer_prefix = scanned
+            return nnx.merge(graphdef, layer)(x, positions, mask, index, cache, layer_prefix), None
 
         policy = REMAT_POLICIES[self.remat]
         if policy is not None:
             apply_layer = jax.checkpoint(apply_layer, policy=policy, prevent_cse=False)
 
         x = constrain(jnp.take(self.embedding[...], tokens, axis=0).astype(self.dtype), _ACTIVATION)
-        scanned_cache = None if cache is None else (cache.key, cache.value)
         scanned_prefix = (
             None
             if prefix is None
             else (prefix.key[:, 0].astype(self.dtype), prefix.value[:, 0].astype(self.dtype))
         )
-        x, new_cache = lax.scan(apply_layer, x, (layers, scanned_cache, scanned_prefix))
-        return self.final_norm(x), None if new_cache is None else KVCache(*new_cache)
+        scanned = (jnp.arange(self.config.num_layers), layers, scanned_prefix)
+        (x, cache), _ = lax.scan(apply_layer, (x, cache), scanned)
+        return self.final_norm(x), cache

@@ -1,0 +1,175 @@
+"""From teacher caches to sharded batches: plan the rows, read them in parallel, place them.
+
+The only state is the step: batch `s` is the same on any number of processes, which take their
+share of its rows. Grain reads ahead in threads.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import grain.python as grain
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from sentidistill_jax import sharding
+from sentidistill_jax.data.batch import Batch
+from sentidistill_jax.data.packing import pack_epoch
+from sentidistill_jax.data.teacher_cache import CacheReader, CacheRecord
+
+
+MAX_LABELS = 8  # label words of a task; more is an error while the row is built
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchShape:
+    """Static sizes of a batch over all processes."""
+
+    global_batch_size: int  # rows
+    seq_length: int  # tokens of a row
+    scored_length: int  # completion positions of a row
+
+
+class PackedBatches:
+    """Random access to the batches of a run, as NumPy arrays; one process's rows of each.
+
+    Args:
+      readers: Caches whose records make up one epoch together.
+      shape: Sizes of a batch.
+      epochs: Passes over the data; the last batch of the run may hold empty rows.
+      seed: Of the shuffle.
+      temperature: At which the objective wants the tail mass.
+      calibrate_answers: Move the teacher's mass on the label words of an answer to where the
+        calibrated targets put it, so that token and label objectives agree.
+      process_index: Of this process.
+      process_count: Of all.
+    """
+
+    def __init__(
+        self,
+        readers: Sequence[CacheReader],
+        shape: BatchShape,
+        *,
+        epochs: int,
+        seed: int,
+        temperature: float = 1.0,
+        calibrate_answers: bool = True,
+        process_index: int = 0,
+        process_count: int = 1,
+    ):
+        if shape.global_batch_size % process_count:
+            raise ValueError(
+                f"global_batch_size={shape.global_batch_size} must be a multiple of the"
+                f" {process_count} processes."
+            )
+        self._readers = tuple(readers)
+        self._shape = shape
+        self._calibrate_answers = calibrate_answers
+        self._local = slice(process_index, None, process_count)
+        self._tail_columns = [reader.manifest.temperature_index(temperature) for reader in readers]
+        self.kinds = tuple(sorted({kind for reader in readers for kind in reader.kinds}))
+        self._starts = np.cumsum([0, *(len(reader) for reader in readers)])
+        self._entries = max(reader.max_entries for reader in readers)
+        lengths = np.concatenate([reader.lengths for reader in readers])
+        scored = np.concatenate([reader.completion_lengths for reader in readers])
+        self.num_sequences = len(lengths)
+        self._rows = [
+            row
+            for epoch in range(epochs)
+            for row in pack_epoch(
+                lengths,
+                scored,
+                seq_length=shape.seq_length,
+                scored_length=shape.scored_length,
+                seed=seed,
+                epoch=epoch,
+            )
+        ]
+
+    def __len__(self) -> int:
+        return -(-len(self._rows) // self._shape.global_batch_size)
+
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        """This process's rows of batch `step`, [local batch, ...] for every field of `Batch`."""
+        size = self._shape.global_batch_size
+        rows = self._rows[step * size : (step + 1) * size]
+        rows = rows + [np.zeros((0,), np.int64)] * (size - len(rows))
+        local = [self._row(indices) for indices in rows[self._local]]
+        return {name: np.stack([row[name] for row in local]) for name in local[0]}
+
+    def _row(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        seq, scored = self._shape.seq_length, self._shape.scored_length
+        row = {
+            "tokens": np.zeros((seq,), np.int32),
+            "positions": np.zeros((seq,), np.int32),
+            "segment_ids": np.zeros((seq,), np.int32),
+            "scored": np.zeros((scored,), np.int32),
+            "targets": np.zeros((scored,), np.int32),
+            "loss_mask": np.zeros((scored,), np.float32),
+            "kind_ids": np.zeros((scored,), np.int32),
+            "top_k_ids": np.zeros((scored, self._entries), np.int32),
+            "top_k_logprobs": np.full((scored, self._entries), -np.inf, np.float32),
+            "tail_logprobs": np.zeros((scored,), np.float32),
+            "label_ids": np.full((scored, MAX_LABELS), -1, np.int32),
+            "label_logprobs": np.full((scored, MAX_LABELS), -np.inf, np.float32),
+        }
+        at, scored_at = 0, 0
+        for segment, index in enumerate(indices, start=1):
+            source = int(np.searchsorted(self._starts, index, side="right")) - 1
+            record = self._readers[source][int(index - self._starts[source])]
+            length, start = len(record.tokens), record.completion_start
+            completion = length - start
+            here, there = slice(at, at + length), slice(scored_at, scored_at + completion)
+            row["tokens"][here] = record.tokens
+            row["positions"][here] = np.arange(length)
+            row["segment_ids"][here] = segment
+            row["scored"][there] = np.arange(at + start - 1, at + length - 1)
+            row["targets"][there] = record.tokens[start:]
+            row["loss_mask"][there] = 1.0
+            row["kind_ids"][there] = self.kinds.index(record.kind)
+            ids, logprobs = record.targets.pad(self._entries)
+            if self._calibrate_answers:
+                logprobs = calibrated_answer(record, ids, logprobs)
+            row["top_k_ids"][there] = ids
+            row["top_k_logprobs"][there] = logprobs
+            row["tail_logprobs"][there] = record.targets.tail_logprobs[
+                :, self._tail_columns[source]
+            ]
+            if record.labels is not None:
+                answer, labels = scored_at + record.labels.position, len(record.labels.ids)
+                row["label_ids"][answer, :labels] = record.labels.ids
+                row["label_logprobs"][answer, :labels] = record.labels.logprobs
+            at, scored_at = at + length, scored_at + completion
+        return row
+
+
+def calibrated_answer(record: CacheRecord, ids: np.ndarray, logprobs: np.ndarray) -> np.ndarray:
+    """The record's distributions with the answer's mass moved among the label words.
+
+    All label words together keep the mass the teacher gave them, so the row stays normalised.
+    """
+    if record.labels is None:
+        return logprobs
+    labels = record.labels
+    mass = np.logaddexp.reduce(labels.raw_logprobs)
+    moved = logprobs.copy()
+    for label_id, logprob in zip(labels.ids, labels.logprobs, strict=True):
+        entry = np.flatnonzero(
+            (ids[labels.position] == label_id) & (logprobs[labels.position] > -np.inf)
+        )
+        moved[labels.position, entry] = mass + logprob
+    return moved
+
+
+def iterate(batches: PackedBatches, mesh: Mesh, *, start_step: int) -> Iterator[Batch]:
+    """Yields the batches from `start_step` on, placed on the mesh, reading ahead in threads."""
+    dataset = grain.MapDataset.source(batches)[start_step:]
+    options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+    placement = sharding.batch_sharding(mesh)
+    for arrays in dataset.to_iter_dataset(options):
+        yield Batch(
+            **{
+                name: jax.make_array_from_process_local_data(placement, array)
+                for name, array in arrays.items()
+            }
+        )

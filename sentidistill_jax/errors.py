@@ -1,0 +1,5 @@
+"""Errors that the command line turns into one sentence and an exit code."""
+
+
+class Interrupted(Exception):
+    """The user or the scheduler asked to stop, and everything done so far is saved."""

@@ -1,0 +1,74 @@
+"""Log-probabilities of label words after a prompt: what label tasks are answered with."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from sentidistill_jax.inference.engine import Engine, ScoreRequest
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> np.ndarray:
+    """Token ids of a text as it stands, without special tokens, int32 [seq]."""
+    return np.asarray(tokenizer(text, add_special_tokens=False)["input_ids"], np.int32)
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> np.ndarray:
+    """Token ids of a prompt: with whatever the tokenizer puts before a text, int32 [seq]."""
+    return np.asarray(tokenizer(text)["input_ids"], np.int32)
+
+
+def label_ids(tokenizer: PreTrainedTokenizerBase, label_words: Sequence[str]) -> np.ndarray:
+    """First token of each label word, int32 [labels].
+
+    Raises:
+      ValueError: If two words begin with the same token, since no score could tell them apart.
+    """
+    ids = np.array([encode(tokenizer, word)[0] for word in label_words], np.int32)
+    for index, token in enumerate(ids):
+        earlier = np.flatnonzero(ids[:index] == token)
+        if earlier.size:
+            raise ValueError(
+                f"label words {label_words[earlier[0]]!r} and {label_words[index]!r} both begin with"
+                f" token {int(token)} ({tokenizer.decode([int(token)])!r}), so they cannot be told"
+                " apart; choose other words or another tokenizer."
+            )
+    return ids
+
+
+def score_labels(
+    engine: Engine,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    label_words: Sequence[str],
+    *,
+    progress: str | None = None,
+) -> np.ndarray:
+    """Scores every label word as the next word of every prompt.
+
+    Args:
+      engine: Runs the model; a beginning that all prompts share is read once.
+      tokenizer: Its tokenizer.
+      prompts: Texts that end right before the answer.
+      label_words: With the leading space where the prompt ends without one.
+      progress: Name of a progress bar; none without.
+
+    Returns:
+      Full-vocabulary logprobs of the words' first tokens, float32 [prompts, labels].
+
+    Raises:
+      ValueError: If two label words begin with the same token.
+    """
+    ids = label_ids(tokenizer, label_words)
+    requests = []
+    for prompt in prompts:
+        tokens = encode_prompt(tokenizer, prompt)
+        requests.append(ScoreRequest(tokens, len(tokens), 1, ids[None]))
+    scores = np.zeros((len(prompts), len(ids)), np.float32)
+    bar = tqdm(total=len(prompts), desc=progress, unit="text", disable=progress is None)
+    for index, distribution in engine.score(requests, k=1):
+        scores[index] = distribution.chosen_logprobs[0, : len(ids)]
+        bar.update()
+    bar.close()
+    return scores

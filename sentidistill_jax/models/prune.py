@@ -1,0 +1,33 @@
+"""A student from a larger model: some of its layers, and the rest unchanged."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from flax import nnx
+
+from sentidistill_jax.models.decoder import Decoder
+from sentidistill_jax.models.hf import abstract_decoder
+
+
+def keep_layers(model: Decoder, layers: Sequence[int]) -> Decoder:
+    """A decoder with only the given layers of `model`, in the given order.
+
+    Raises:
+      ValueError: If a layer does not exist.
+    """
+    total = model.config.num_layers
+    if not layers or min(layers) < 0 or max(layers) >= total:
+        raise ValueError(
+            f"student.layers={tuple(layers)} must name layers from 0 to {total - 1} of the model."
+        )
+    config = dataclasses.replace(model.config, num_layers=len(layers))
+    graphdef, _ = nnx.split(abstract_decoder(config, dtype=model.dtype, remat=model.remat))
+    index = jnp.asarray(list(layers))
+
+    def kept(path, variable):
+        value = variable.get_value()
+        return variable.replace(jnp.take(value, index, axis=0) if path[0] == "layers" else value)
+
+    state = [(path, kept(path, v)) for path, v in nnx.to_flat_state(nnx.state(model))]
+    return nnx.merge(graphdef, nnx.from_flat_state(state))

@@ -1,0 +1,230 @@
+"""Stage `corpus`: user texts, the teacher's labels for them, and the prompts made of both."""
+
+import os
+import pathlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from sentidistill_jax.artifact import Artifact, file_fingerprint, write_json
+from sentidistill_jax.corpus.build import build_icldist, build_knowdist, distillation_texts
+from sentidistill_jax.corpus.icldist import MINIMAL, TASKS, build_prompt
+from sentidistill_jax.corpus.leakage import LeakageReport, load_test_sentences
+from sentidistill_jax.corpus.records import Prompt, read_records, write_records
+from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText, load_user_texts
+from sentidistill_jax.stages.teacher import Teacher
+from sentidistill_jax.teacher.annotate import Annotation
+from sentidistill_jax.workdir import Workdir
+
+_CHUNK = 256  # texts between two saves while labelling
+
+
+def sentibench_dir(config: ConfigDict) -> pathlib.Path | None:
+    """The SentiBench folder that the config or the environment names, or None.
+
+    Raises:
+      FileNotFoundError: If it is named but not there.
+    """
+    named = config.texts.sentibench_dir or os.environ.get("SENTIBENCH_DIR", "")
+    if not named:
+        return None
+    if not pathlib.Path(named).is_dir():
+        raise FileNotFoundError(
+            f"SentiBench folder {named!r} not found; set SENTIBENCH_DIR or"
+            " --config.texts.sentibench_dir to it, or to nothing."
+        )
+    return pathlib.Path(named)
+
+
+def prepare_texts(config: ConfigDict, workdir: Workdir) -> None:
+    """Reads, cleans, guards and samples the user texts, once per working directory."""
+    bench = sentibench_dir(config)
+    artifact = Artifact(
+        workdir.texts,
+        {"texts": config.texts.to_dict() | {"sentibench_dir": bool(bench)}, "seed": config.seed},
+    )
+    if artifact.finished:
+        return
+    loaded = load_user_texts(
+        config.texts.sources,
+        pathlib.Path(config.texts.folder),
+        held_out_fraction=config.texts.held_out_fraction,
+    )
+    test_sentences = load_test_sentences(bench) if bench else {}
+    kept, leaks = distillation_texts(loaded.texts, test_sentences)
+    train = _sample(kept, config.texts.max_per_source)
+    artifact.begin()
+    write_records(workdir.texts / "train.jsonl", train, UnlabelledText)
+    held_out = [text for text in loaded.texts if text.split == "held_out"]
+    write_records(workdir.texts / "held_out.jsonl", held_out, UserText)
+    write_json(
+        workdir.texts / "leakage.json", {"counts": leaks.counts(), "examples": [asdict(leak) for leak in leaks.examples()]}
+    )
+    artifact.finish(
+        {
+            "read": loaded.counts,
+            "leaks_dropped": leaks.counts(),
+            "guarded_against": sorted(test_sentences),
+            "train": Counter(text.source for text in train),
+            "held_out": Counter(text.source for text in held_out),
+        }
+    )
+    print(_summary(train, held_out, leaks, bench))
+
+
+def _summary(
+    train: Sequence[UnlabelledText],
+    held_out: Sequence[UserText],
+    leaks: LeakageReport,
+    bench: pathlib.Path | None,
+) -> str:
+    dropped = sum(
+        sum(kinds.values()) for by_set in leaks.counts().values() for kinds in by_set.values()
+    )
+    guard = "and SentiBench test sentences" if bench else "(no SentiBench files at hand)"
+    return (
+        f"texts: {len(train)} to distil from, {len(held_out)} held out;"
+        f" {dropped} training texts dropped for resembling held-out texts {guard}"
+    )
+
+
+def _sample(
+    texts: Sequence[UnlabelledText], max_per_source: Mapping[str, int]
+) -> list[UnlabelledText]:
+    """The first texts of each source by id, which is a hash: a draw that no order changes."""
+    by_source: dict[str, list[UnlabelledText]] = defaultdict(list)
+    for text in sorted(texts, key=lambda text: text.id):
+        by_source[text.source].append(text)
+    sampled = [
+        text
+        for source, of_source in by_source.items()
+        for text in of_source[: max_per_source.get(source, 0) or None]
+    ]
+    return sorted(sampled, key=lambda text: text.id)
+
+
+def annotate(config: ConfigDict, workdir: Workdir, teacher: Teacher) -> None:
+    """Has the teacher label training texts in the sentiment tasks; resumes between chunks."""
+    texts_path = workdir.texts / "train.jsonl"
+    artifact = Artifact(
+        workdir.annotations,
+        {
+            "annotate": config.annotate.to_dict(),
+            "teacher": config.teacher.to_dict(),
+            "texts": file_fingerprint(texts_path),
+        },
+    )
+    if artifact.finished:
+        return
+    artifact.begin()
+    texts = read_records(texts_path, UnlabelledText)
+    annotations: list[Annotation] = []
+    offsets: dict[str, list[list[float]]] = {}
+    shares: dict[str, dict[str, int]] = {}
+    for task, most in config.annotate.tasks.items():
+        chosen = _spread(texts, most)
+        labeller = teacher.labeller(task, config.annotate)
+        parts = []
+        for start in range(0, len(chosen), _CHUNK):
+            part = workdir.annotations / "parts" / f"{task}-{start:06d}.npy"
+            chunk = chosen[start : start + _CHUNK]
+            if not part.exists():
+                progress = f"label {task} {start + len(chunk)}/{len(chosen)}"
+                _save(part, labeller.scores(chunk, progress=progress))
+            parts.append(np.load(part))
+        scores = np.concatenate(parts)
+        fitted = labeller.offsets(scores, config.annotate.priors.get(task))
+        of_task = labeller.annotations(chosen, scores, fitted)
+        annotations += of_task
+        offsets[task] = fitted.tolist()
+        shares[task] = Counter(annotation.label for annotation in of_task)
+    write_records(workdir.annotations / "annotations.jsonl", annotations, Annotation)
+    write_json(workdir.annotations / "offsets.json", offsets)
+    artifact.finish({"labels": shares})
+
+
+def _save(path: pathlib.Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp.npy")
+    np.save(temporary, array)
+    temporary.rename(path)
+
+
+def _spread(texts: Sequence[UnlabelledText], most: int) -> list[UnlabelledText]:
+    """At most `most` texts (0: all) in the order of their ids, which are hashes."""
+    return list(texts[: most or None])
+
+
+def build_prompts(config: ConfigDict, workdir: Workdir) -> None:
+    """Writes the prompts of `config.stage`."""
+    texts_path = workdir.texts / "train.jsonl"
+    annotations_path = workdir.annotations / "annotations.jsonl"
+    if config.stage not in ("knowdist", "icldist"):
+        raise ValueError(f"stage={config.stage!r} must be 'knowdist' or 'icldist'.")
+    artifact = Artifact(
+        workdir.prompts(config.stage),
+        {
+            "settings": config[config.stage].to_dict(),
+            "seed": config.seed,
+            "texts": file_fingerprint(texts_path),
+            "annotations": file_fingerprint(annotations_path),
+        },
+    )
+    if artifact.finished:
+        return
+    artifact.begin()
+    texts = read_records(texts_path, UnlabelledText)
+    labels: dict[str, dict[str, str]] = defaultdict(dict)
+    for annotation in read_records(annotations_path, Annotation):
+        labels[annotation.task][annotation.text_id] = annotation.label
+    build = _knowdist if config.stage == "knowdist" else _icldist
+    prompts = list(build(config, texts, labels))
+    write_records(workdir.prompts(config.stage) / "prompts.jsonl", prompts, Prompt)
+    counts = Counter(prompt.kind for prompt in prompts)
+    artifact.finish({"prompts": counts})
+    print(f"{config.stage}: {len(prompts)} prompts of {len(counts)} kinds")
+
+
+def _knowdist(
+    config: ConfigDict, texts: Sequence[UnlabelledText], labels: Mapping[str, Mapping[str, str]]
+) -> list[Prompt]:
+    settings = config.knowdist
+    return build_knowdist(
+        _spread(texts, settings.max_texts),
+        seed=config.seed,
+        per_text=settings.per_text,
+        verdicts=labels.get("sentiment") if settings.conditioned else None,  # type: ignore[arg-type]
+    )
+
+
+def _icldist(
+    config: ConfigDict, texts: Sequence[UnlabelledText], labels: Mapping[str, Mapping[str, str]]
+) -> Iterator[Prompt]:
+    settings = config.icldist
+    known = [
+        name
+        for name, task in TASKS.items()
+        if task.gold is not None or not task.labels or name in labels
+    ]
+    weights = settings.tasks.to_dict() or dict.fromkeys(known, 1.0)
+    diversified = build_icldist(
+        _spread(texts, settings.max_texts),
+        seed=config.seed,
+        labels=labels,
+        tasks=weights,
+        per_text=settings.per_text,
+        teacher_shots=settings.teacher_shots,
+        student_shots=settings.student_shots,
+        minimal_fraction=settings.minimal_fraction,
+        draws=settings.draws,
+    )
+    for prompt in diversified:
+        computed = prompt.answer is not None or not prompt.label_words
+        if computed or prompt.text_id in labels[prompt.kind]:
+            yield prompt
+    for text in _spread(texts, settings.plain_texts):
+        if text.id in labels["sentiment"]:
+            yield build_prompt("sentiment", text, (), MINIMAL, 0)

@@ -1,0 +1,78 @@
+"""Stage `teach`: a loaded teacher answers a corpus, and its cache is written."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from sentidistill_jax import sharding
+from sentidistill_jax.artifact import file_fingerprint, fingerprint
+from sentidistill_jax.corpus.records import Prompt, read_records
+from sentidistill_jax.data.teacher_cache import CacheManifest
+from sentidistill_jax.inference.engine import Engine
+from sentidistill_jax.inference.sampling import SamplingConfig
+from sentidistill_jax.models.load import LoadedModel, load_model, tokenizer_fingerprint
+from sentidistill_jax.teacher.annotate import Annotation, LabelTeacher
+from sentidistill_jax.teacher.capture import Capture
+from sentidistill_jax.workdir import Workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """A teacher ready to answer."""
+
+    model: LoadedModel
+    engine: Engine
+
+    @classmethod
+    def load(cls, config: ConfigDict) -> "Teacher":
+        """Loads `config.teacher` on `config.mesh`."""
+        mesh = sharding.make_mesh(config.mesh)
+        model = load_model(config.teacher.source, mesh, dtype=jnp.dtype(config.teacher.dtype))
+        return cls(model, make_engine(model, mesh, config.teacher.tokens_per_batch))
+
+    def labeller(self, task: str, settings: ConfigDict) -> LabelTeacher:
+        """The teacher as a labeller of one task, with `config.annotate`'s demonstrations."""
+        return LabelTeacher(
+            self.engine, self.model.tokenizer, task, settings.k_shot, settings.draws
+        )
+
+
+def make_engine(model: LoadedModel, mesh: jax.sharding.Mesh, tokens_per_batch: int) -> Engine:
+    """An engine for a loaded model."""
+    tokenizer = model.tokenizer
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    return Engine(model.decoder, mesh, pad_id=int(pad), tokens_per_batch=tokens_per_batch)  # type: ignore[arg-type]
+
+
+def teach(config: ConfigDict, workdir: Workdir, teacher: Teacher) -> None:
+    """Writes the teacher cache of `config.stage`; resumes at the first missing shard."""
+    prompts_path = workdir.prompts(config.stage) / "prompts.jsonl"
+    corpus = file_fingerprint(prompts_path)
+    prompts = read_records(prompts_path, Prompt)
+    annotations = read_records(workdir.annotations / "annotations.jsonl", Annotation)
+    tokenizer = teacher.model.tokenizer
+    capture = Capture(
+        teacher.engine,
+        tokenizer,
+        teacher_fingerprint=teacher.model.fingerprint,
+        sampling=SamplingConfig(**config.generation.to_dict()),
+        annotations={(a.task, a.text_id): a for a in annotations},
+        seed=config.seed,
+    )
+    manifest = CacheManifest(
+        teacher_fingerprint=teacher.model.fingerprint,
+        tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
+        chat_template_fingerprint=fingerprint(tokenizer.chat_template),
+        corpus_fingerprint=corpus,
+        vocab_size=teacher.model.decoder.config.vocab_size,
+        top_k=config.cache.top_k,
+        mode=config.cache.mode,
+        temperatures=tuple(config.cache.temperatures),
+        codec=config.cache.codec,
+        num_records=len(prompts),
+        records_per_shard=config.cache.records_per_shard,
+        config={"generation": config.generation.to_dict(), "seed": config.seed},
+    )
+    capture.run(prompts, workdir.cache(config.stage), manifest)

@@ -1,0 +1,93 @@
+"""The teacher's own labels for user texts: few-shot, calibrated, ensembled over demonstrations."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from sentidistill_jax.corpus import icldist
+from sentidistill_jax.corpus.user_texts import UnlabelledText
+from sentidistill_jax.inference.engine import Engine
+from sentidistill_jax.inference.label_scoring import score_labels
+from sentidistill_jax.teacher.calibration import ensemble, fit_offsets
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotation:
+    """The teacher's opinion on one text in one task."""
+
+    task: str
+    text_id: str
+    label: str  # the likeliest
+    logprobs: tuple[float, ...]  # calibrated, over the task's labels in their order
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelTeacher:
+    """Labels texts in one task with handwritten demonstrations.
+
+    Args:
+      engine: Runs the teacher.
+      tokenizer: Its tokenizer.
+      task: A sentiment task of `icldist.TASKS`.
+      k_shot: Demonstrations per prompt.
+      draws: Different draws of demonstrations whose predictions are averaged.
+    """
+
+    engine: Engine
+    tokenizer: PreTrainedTokenizerBase
+    task: str
+    k_shot: int
+    draws: int
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The task's labels, in the order of all arrays here."""
+        return icldist.TASKS[self.task].labels
+
+    def scores(self, texts: Sequence[UnlabelledText], *, progress: str | None = None) -> np.ndarray:
+        """Uncalibrated logprobs of the label words, [texts, draws, labels]."""
+        by_draw = []
+        for draw in range(self.draws):
+            shown = icldist.seed_demonstrations(self.task, self.k_shot, draw)
+            prompts = [icldist.build_prompt(self.task, text, shown) for text in texts]
+            by_draw.append(
+                score_labels(
+                    self.engine,
+                    self.tokenizer,
+                    [prompt.teacher_prompt for prompt in prompts],
+                    prompts[0].label_words,
+                    progress=progress and f"{progress}, draw {draw + 1} of {self.draws}",
+                )
+            )
+        return np.stack(by_draw, axis=1)
+
+    def offsets(self, pool_scores: np.ndarray, prior: Sequence[float] | None) -> np.ndarray:
+        """Calibration offsets [draws, labels] from scores on pool texts [texts, draws, labels].
+
+        Raises:
+          ValueError: If the prior is not one positive share per label.
+        """
+        shares = np.asarray(prior or [1 / len(self.labels)] * len(self.labels), np.float64)
+        if shares.shape != (len(self.labels),) or (shares <= 0).any():
+            raise ValueError(
+                f"annotate.priors.{self.task}={prior} must give a positive share for each of"
+                f" {list(self.labels)}."
+            )
+        return fit_offsets(pool_scores, shares / shares.sum())
+
+    def annotations(
+        self, texts: Sequence[UnlabelledText], scores: np.ndarray, offsets: np.ndarray
+    ) -> list[Annotation]:
+        """Calibrated, ensembled opinions, one per text."""
+        logprobs = ensemble(scores, offsets)
+        return [
+            Annotation(
+                self.task,
+                text.id,
+                self.labels[int(row.argmax())],
+                tuple(float(value) for value in row),
+            )
+            for text, row in zip(texts, logprobs, strict=True)
+        ]

@@ -1,0 +1,234 @@
+"""Prompts to teacher cache: the teacher answers, and what it thought at each token is kept."""
+
+import dataclasses
+import hashlib
+import pathlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from sentidistill_jax.corpus import icldist
+from sentidistill_jax.corpus.records import Prompt
+from sentidistill_jax.data.teacher_cache import (
+    CacheManifest,
+    CacheRecord,
+    CacheWriter,
+    LabelTargets,
+    SparseTargets,
+    record_key,
+)
+from sentidistill_jax.inference.distribution import SparseDistribution, kept_entries
+from sentidistill_jax.inference.engine import Engine, GenerateRequest, ScoreRequest
+from sentidistill_jax.inference.label_scoring import encode, encode_prompt, label_ids
+from sentidistill_jax.inference.sampling import SamplingConfig
+from sentidistill_jax.teacher.annotate import Annotation
+
+# Probability of a computed answer in the label target; the rest is shared by the other labels.
+_COMPUTED_ANSWER_MASS = 0.98
+
+
+@dataclasses.dataclass(frozen=True)
+class _Answer:
+    """A completion that is known before the teacher reads it."""
+
+    tokens: np.ndarray  # int32 [completion]
+    position: int  # of the label word in it; -1 without label words
+    label_ids: np.ndarray  # int32 [labels]
+    label_logprobs: np.ndarray  # float32 [labels], the target
+
+
+class Capture:
+    """Asks one teacher and writes one cache.
+
+    Args:
+      engine: Runs the teacher.
+      tokenizer: Its tokenizer, which is also the student's.
+      teacher_fingerprint: Hash of its weights.
+      sampling: For answers that the teacher writes itself.
+      annotations: (task, text id) -> its calibrated opinion, for answers made of label words.
+      seed: Of the sampling.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        teacher_fingerprint: str,
+        sampling: SamplingConfig,
+        annotations: Mapping[tuple[str, str], Annotation],
+        seed: int,
+    ):
+        self._engine = engine
+        self._tokenizer = tokenizer
+        self._fingerprint = teacher_fingerprint
+        self._sampling = sampling
+        self._annotations = annotations
+        self._seed = seed
+        self._newline = encode(tokenizer, "\n")
+
+    def run(self, prompts: Sequence[Prompt], directory: pathlib.Path, manifest: CacheManifest) -> None:
+        """Writes the shards that are missing; interrupted, it goes on with the first such shard."""
+        writer = CacheWriter(directory, manifest)
+        missing = writer.missing_shards()
+        total = sum(stop - start for start, stop in map(writer.shard_range, missing))
+        bar = tqdm(total=total, desc="teach", unit="prompt")
+        for shard in missing:
+            start, stop = writer.shard_range(shard)
+            records: list[CacheRecord | None] = [None] * (stop - start)
+            for index, record in self.records(prompts[start:stop], manifest):
+                records[index] = record
+                bar.update()
+            writer.write_shard(shard, [record for record in records if record is not None])
+        bar.close()
+        writer.finish()
+
+    def records(
+        self, prompts: Sequence[Prompt], manifest: CacheManifest
+    ) -> Iterator[tuple[int, CacheRecord]]:
+        """Yields (index of the prompt, its record) in no given order."""
+        groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
+        for index, prompt in enumerate(prompts):
+            # Prompts that begin alike are asked together, so that the beginning is read once.
+            groups[(prompt.kind, prompt.wording, prompt.format, prompt.teacher_prompt[:200])].append(
+                index
+            )
+        known: list[list[int]] = []
+        for indices in groups.values():
+            if prompts[indices[0]].label_words or prompts[indices[0]].answer is not None:
+                known.append(indices)
+            else:
+                yield from self._generated(prompts, indices, manifest)
+        for indices in known:
+            yield from self._scored(prompts, indices, manifest)
+
+    def _generated(
+        self, prompts: Sequence[Prompt], indices: list[int], manifest: CacheManifest
+    ) -> Iterator[tuple[int, CacheRecord]]:
+        requests = [
+            GenerateRequest(
+                encode_prompt(self._tokenizer, prompts[i].teacher_prompt), self._row_seed(prompts[i])
+            )
+            for i in indices
+        ]
+        answers = self._engine.generate(
+            requests,
+            self._sampling,
+            stop_ids=[int(self._newline[0])],
+            k=manifest.top_k,
+            temperatures=manifest.temperatures,
+        )
+        for row, generation in answers:
+            assert generation.distribution is not None
+            index = indices[row]
+            yield index, self._record(
+                prompts[index], requests[row].tokens, generation.tokens, generation.distribution, None
+            )
+
+    def _scored(
+        self, prompts: Sequence[Prompt], indices: list[int], manifest: CacheManifest
+    ) -> Iterator[tuple[int, CacheRecord]]:
+        answers = [self._answer(prompts[i]) for i in indices]
+        requests = []
+        for i, answer in zip(indices, answers, strict=True):
+            prompt = encode_prompt(self._tokenizer, prompts[i].teacher_prompt)
+            count, labels = len(answer.tokens), len(answer.label_ids)
+            chosen = np.full((count, 1 + labels), -1, np.int32)
+            chosen[:, 0] = answer.tokens
+            if labels:
+                chosen[answer.position, 1:] = answer.label_ids
+            tokens = np.concatenate([prompt, answer.tokens])
+            requests.append(ScoreRequest(tokens, len(prompt), count, chosen))
+        scored = self._engine.score(requests, k=manifest.top_k, temperatures=manifest.temperatures)
+        for row, distribution in scored:
+            index, answer = indices[row], answers[row]
+            labels = None
+            if len(answer.label_ids):
+                raw = distribution.chosen_logprobs[answer.position, 1 : 1 + len(answer.label_ids)]
+                labels = LabelTargets(
+                    answer.position, answer.label_ids, np.asarray(raw), answer.label_logprobs
+                )
+            yield index, self._record(
+                prompts[index],
+                requests[row].tokens[: requests[row].start],
+                answer.tokens,
+                distribution,
+                labels,
+            )
+
+    def _answer(self, prompt: Prompt) -> _Answer:
+        """The completion of a prompt with label words or a computed answer."""
+        if not prompt.label_words:
+            assert prompt.answer is not None
+            tokens = encode(self._tokenizer, prompt.answer)
+            none = np.zeros((0,))
+            return _Answer(np.concatenate([tokens, self._newline]), -1, none, none)
+        ids = label_ids(self._tokenizer, prompt.label_words)
+        if prompt.answer is not None:
+            words = [
+                f"{prompt.answer_prefix}{word}{prompt.answer_suffix}" for word in prompt.label_words
+            ]
+            label = words.index(prompt.answer)
+            others = (1 - _COMPUTED_ANSWER_MASS) / (len(ids) - 1)
+            logprobs = np.full((len(ids),), np.log(others), np.float32)
+            logprobs[label] = np.log(_COMPUTED_ANSWER_MASS)
+        else:
+            annotation = self._annotations.get((prompt.kind, prompt.text_id))
+            if annotation is None:
+                raise ValueError(
+                    f"prompt {prompt.id} needs the teacher's label of text {prompt.text_id} in task"
+                    f" {prompt.kind!r}, which was not annotated; run the corpus command again."
+                )
+            logprobs = np.asarray(annotation.logprobs, np.float32)
+            label = icldist.TASKS[prompt.kind].labels.index(annotation.label)
+        prefix = encode(self._tokenizer, prompt.answer_prefix)
+        word = encode(self._tokenizer, prompt.label_words[label])
+        suffix = encode(self._tokenizer, prompt.answer_suffix)
+        tokens = np.concatenate([prefix, word, suffix, self._newline])
+        return _Answer(tokens, len(prefix), ids, logprobs)
+
+    def _record(
+        self,
+        prompt: Prompt,
+        teacher_prompt: np.ndarray,
+        completion: np.ndarray,
+        distribution: SparseDistribution,
+        labels: LabelTargets | None,
+    ) -> CacheRecord:
+        student_prompt = encode_prompt(self._tokenizer, prompt.prompt)
+        tokens = np.concatenate([student_prompt, completion]).astype(np.int32)
+        rows = [
+            kept_entries(
+                dataclasses.replace(
+                    distribution,
+                    top_k_ids=distribution.top_k_ids[row],
+                    top_k_logprobs=distribution.top_k_logprobs[row],
+                    chosen_ids=distribution.chosen_ids[row],
+                    chosen_logprobs=distribution.chosen_logprobs[row],
+                )
+            )
+            for row in range(len(completion))
+        ]
+        teacher_tokens = np.concatenate([teacher_prompt, completion])
+        return CacheRecord(
+            key=record_key(self._fingerprint, teacher_tokens, tokens),
+            prompt_id=prompt.id,
+            kind=prompt.kind,
+            tokens=tokens,
+            completion_start=len(student_prompt),
+            targets=SparseTargets(
+                counts=np.array([len(ids) for ids, _ in rows], np.int32),
+                ids=np.concatenate([ids for ids, _ in rows]),
+                logprobs=np.concatenate([logprobs for _, logprobs in rows]),
+                tail_logprobs=np.asarray(distribution.tail_logprobs),
+            ),
+            labels=labels,
+        )
+
+    def _row_seed(self, prompt: Prompt) -> int:
+        """A seed of the prompt's own, so that its answer does not depend on its neighbours."""
+        digest = hashlib.blake2b(f"{self._seed}/{prompt.id}".encode(), digest_size=4).digest()
+        return int.from_bytes(digest, "little") & 0x7FFFFFFF
