@@ -60,7 +60,9 @@ def get_config() -> ConfigDict:
     config.icldist.student_shots = (0, 1, 2, 4)
     config.icldist.minimal_fraction = 0.25
     config.icldist.draws = 4  # different sets of demonstrations per task
-    config.icldist.plain_texts = 0  # texts put once more as bare, zero-shot binary sentiment; 0: all
+    config.icldist.plain_texts = (
+        0  # texts put once more as bare, zero-shot binary sentiment; 0: all
+    )
 
     # How the teacher writes answers that are not fixed by a label.
     config.generation = ConfigDict(dict(temperature=0.0, top_p=1.0, max_new_tokens=32))

@@ -1,0 +1,1 @@
+"""What training reads: caches, packing, batches."""

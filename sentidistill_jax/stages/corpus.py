@@ -3,7 +3,7 @@
 import os
 import pathlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -61,7 +61,8 @@ def prepare_texts(config: ConfigDict, workdir: Workdir) -> None:
     held_out = [text for text in loaded.texts if text.split == "held_out"]
     write_records(workdir.texts / "held_out.jsonl", held_out, UserText)
     write_json(
-        workdir.texts / "leakage.json", {"counts": leaks.counts(), "examples": [asdict(leak) for leak in leaks.examples()]}
+        workdir.texts / "leakage.json",
+        {"counts": leaks.counts(), "examples": [asdict(leak) for leak in leaks.examples()]},
     )
     artifact.finish(
         {
@@ -106,7 +107,7 @@ def _sample(
     return sorted(sampled, key=lambda text: text.id)
 
 
-def annotate(config: ConfigDict, workdir: Workdir, teacher: Teacher) -> None:
+def annotate(config: ConfigDict, workdir: Workdir, load_teacher: Callable[[], Teacher]) -> None:
     """Has the teacher label training texts in the sentiment tasks; resumes between chunks."""
     texts_path = workdir.texts / "train.jsonl"
     artifact = Artifact(
@@ -119,6 +120,7 @@ def annotate(config: ConfigDict, workdir: Workdir, teacher: Teacher) -> None:
     )
     if artifact.finished:
         return
+    teacher = load_teacher()
     artifact.begin()
     texts = read_records(texts_path, UnlabelledText)
     annotations: list[Annotation] = []

@@ -1,0 +1,1 @@
+"""The teacher at work: labels, answers and cached distributions."""

@@ -1,4 +1,9 @@
-"""Prompts to teacher cache: the teacher answers, and what it thought at each token is kept."""
+"""Prompts to teacher cache: the teacher answers, and what it thought at each token is kept.
+
+Answers come from three places. Free text is generated, and the distribution that each token was
+drawn from is kept on the way. Answers fixed by a label or by computation are scored in one forward
+pass. Bare label prompts, which annotation has asked already, take the label distribution from there.
+"""
 
 import dataclasses
 import hashlib
@@ -26,6 +31,8 @@ from sentidistill_jax.inference.label_scoring import encode, encode_prompt, labe
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.teacher.annotate import Annotation
 
+# Prompts that agree in this many characters surely share their instruction and first demonstration.
+_SHARED_CHARACTERS = 160
 # Probability of a computed answer in the label target; the rest is shared by the other labels.
 _COMPUTED_ANSWER_MASS = 0.98
 
@@ -70,19 +77,21 @@ class Capture:
         self._seed = seed
         self._newline = encode(tokenizer, "\n")
 
-    def run(self, prompts: Sequence[Prompt], directory: pathlib.Path, manifest: CacheManifest) -> None:
+    def run(
+        self, prompts: Sequence[Prompt], directory: pathlib.Path, manifest: CacheManifest
+    ) -> None:
         """Writes the shards that are missing; interrupted, it goes on with the first such shard."""
         writer = CacheWriter(directory, manifest)
         missing = writer.missing_shards()
         total = sum(stop - start for start, stop in map(writer.shard_range, missing))
-        bar = tqdm(total=total, desc="teach", unit="prompt")
+        bar = tqdm(total=total, desc="teach", unit="prompt", mininterval=1.0)
         for shard in missing:
             start, stop = writer.shard_range(shard)
-            records: list[CacheRecord | None] = [None] * (stop - start)
+            records: dict[int, CacheRecord] = {}
             for index, record in self.records(prompts[start:stop], manifest):
                 records[index] = record
                 bar.update()
-            writer.write_shard(shard, [record for record in records if record is not None])
+            writer.write_shard(shard, [records[index] for index in range(stop - start)])
         bar.close()
         writer.finish()
 
@@ -92,25 +101,58 @@ class Capture:
         """Yields (index of the prompt, its record) in no given order."""
         groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
         for index, prompt in enumerate(prompts):
-            # Prompts that begin alike are asked together, so that the beginning is read once.
-            groups[(prompt.kind, prompt.wording, prompt.format, prompt.teacher_prompt[:200])].append(
-                index
-            )
-        known: list[list[int]] = []
-        for indices in groups.values():
-            if prompts[indices[0]].label_words or prompts[indices[0]].answer is not None:
-                known.append(indices)
+            if self._is_annotated(prompt):
+                yield index, self._from_annotation(prompt, manifest)
             else:
-                yield from self._generated(prompts, indices, manifest)
-        for indices in known:
-            yield from self._scored(prompts, indices, manifest)
+                # Prompts that begin alike are asked together, so that the beginning is read once.
+                shared = prompt.teacher_prompt[:_SHARED_CHARACTERS]
+                groups[(prompt.kind, prompt.format, shared)].append(index)
+        for indices in groups.values():
+            first = prompts[indices[0]]
+            known = first.label_words or first.answer is not None
+            ask = self._scored if known else self._generated
+            yield from ask(prompts, indices, manifest)
+
+    def _is_annotated(self, prompt: Prompt) -> bool:
+        """Whether annotation has put this very question: bare, with the labels themselves."""
+        return (
+            (prompt.kind, prompt.text_id) in self._annotations
+            and prompt.format == "plain"
+            and prompt.teacher_prompt == prompt.prompt
+            and "\n\n" not in prompt.prompt
+            and tuple(word.strip() for word in prompt.label_words)
+            == icldist.TASKS[prompt.kind].labels
+        )
+
+    def _from_annotation(self, prompt: Prompt, manifest: CacheManifest) -> CacheRecord:
+        """A record with label targets only; all token mass is tail, which no student can miss."""
+        answer = self._answer(prompt)
+        count, temperatures = len(answer.tokens), len(manifest.temperatures)
+        empty = SparseDistribution(
+            top_k_ids=np.zeros((count, 0), np.int32),  # type: ignore[arg-type]
+            top_k_logprobs=np.zeros((count, 0), np.float32),  # type: ignore[arg-type]
+            chosen_ids=np.zeros((count, 0), np.int32),  # type: ignore[arg-type]
+            chosen_logprobs=np.zeros((count, 0), np.float32),  # type: ignore[arg-type]
+            tail_logprobs=np.zeros((count, temperatures), np.float32),  # type: ignore[arg-type]
+        )
+        labels = LabelTargets(
+            answer.position, answer.label_ids, answer.label_logprobs, answer.label_logprobs
+        )
+        return self._record(
+            prompt,
+            encode_prompt(self._tokenizer, prompt.teacher_prompt),
+            answer.tokens,
+            empty,
+            labels,
+        )
 
     def _generated(
         self, prompts: Sequence[Prompt], indices: list[int], manifest: CacheManifest
     ) -> Iterator[tuple[int, CacheRecord]]:
         requests = [
             GenerateRequest(
-                encode_prompt(self._tokenizer, prompts[i].teacher_prompt), self._row_seed(prompts[i])
+                encode_prompt(self._tokenizer, prompts[i].teacher_prompt),
+                self._row_seed(prompts[i]),
             )
             for i in indices
         ]
@@ -124,8 +166,15 @@ class Capture:
         for row, generation in answers:
             assert generation.distribution is not None
             index = indices[row]
-            yield index, self._record(
-                prompts[index], requests[row].tokens, generation.tokens, generation.distribution, None
+            yield (
+                index,
+                self._record(
+                    prompts[index],
+                    requests[row].tokens,
+                    generation.tokens,
+                    generation.distribution,
+                    None,
+                ),
             )
 
     def _scored(
@@ -151,12 +200,15 @@ class Capture:
                 labels = LabelTargets(
                     answer.position, answer.label_ids, np.asarray(raw), answer.label_logprobs
                 )
-            yield index, self._record(
-                prompts[index],
-                requests[row].tokens[: requests[row].start],
-                answer.tokens,
-                distribution,
-                labels,
+            yield (
+                index,
+                self._record(
+                    prompts[index],
+                    requests[row].tokens[: requests[row].start],
+                    answer.tokens,
+                    distribution,
+                    labels,
+                ),
             )
 
     def _answer(self, prompt: Prompt) -> _Answer:

@@ -1,0 +1,1 @@
+"""Losses, step and loop."""

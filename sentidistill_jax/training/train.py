@@ -4,7 +4,7 @@ import functools
 import pathlib
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -31,12 +31,26 @@ class NonFiniteLossError(ArithmeticError):
     """The loss or its gradient became infinite or not a number."""
 
 
+def check_batch_size(config: ConfigDict, mesh: jax.sharding.Mesh) -> None:
+    """Refuses batches that do not divide over mesh and micro-batches.
+
+    Raises:
+      ValueError: Names the sizes and the nearest that would do.
+    """
+    rows, micro = config.data.global_batch_size, config.data.micro_batches
+    ways = sharding.batch_rows(mesh) * micro
+    if rows < 1 or rows % ways:
+        raise ValueError(
+            f"data.global_batch_size={rows} must be a positive multiple of {ways} (mesh axes data x"
+            f" fsdp = {sharding.batch_rows(mesh)}, times data.micro_batches = {micro}); try"
+            f" {max(1, -(-rows // ways)) * ways}."
+        )
+
+
 def load_student(config: ConfigDict, mesh: jax.sharding.Mesh) -> LoadedModel:
     """The student before training, as `config.student` describes it."""
     student = config.student
-    loaded = load_model(
-        student.source, mesh, dtype=jnp.dtype(student.dtype), remat=student.remat
-    )
+    loaded = load_model(student.source, mesh, dtype=jnp.dtype(student.dtype), remat=student.remat)
     if not student.layers:
         return loaded
     with jax.set_mesh(mesh):
@@ -44,13 +58,20 @@ def load_student(config: ConfigDict, mesh: jax.sharding.Mesh) -> LoadedModel:
     return LoadedModel(decoder, loaded.tokenizer, loaded.fingerprint, loaded.source)
 
 
-def train(config: ConfigDict, caches: Sequence[pathlib.Path], workdir: pathlib.Path) -> LoadedModel:
+def train(
+    config: ConfigDict,
+    caches: Sequence[pathlib.Path],
+    workdir: pathlib.Path,
+    *,
+    on_start: Callable[[], None] = lambda: None,
+) -> LoadedModel:
     """Trains a student from teacher caches.
 
     Args:
       config: See configs/base.py; locked.
       caches: Directories of finished teacher caches; together they are one epoch.
       workdir: Gets checkpoints and metrics; a run that is found there is resumed.
+      on_start: Called once all settings have been checked, before anything is written.
 
     Returns:
       The trained student.
@@ -63,14 +84,7 @@ def train(config: ConfigDict, caches: Sequence[pathlib.Path], workdir: pathlib.P
     """
     # 1. Mesh and sizes.
     mesh = sharding.make_mesh(config.mesh)
-    rows = config.data.global_batch_size
-    ways = sharding.batch_rows(mesh) * config.data.micro_batches
-    if rows % ways:
-        raise ValueError(
-            f"data.global_batch_size={rows} must be a multiple of {ways} (mesh axes data x fsdp ="
-            f" {sharding.batch_rows(mesh)}, times data.micro_batches ="
-            f" {config.data.micro_batches}); try {-(-rows // ways) * ways}."
-        )
+    check_batch_size(config, mesh)
 
     # 2. Student, and the caches it learns from.
     student = load_student(config, mesh)
@@ -78,7 +92,9 @@ def train(config: ConfigDict, caches: Sequence[pathlib.Path], workdir: pathlib.P
     objective = Objective(**config.objective.to_dict())
     batches = PackedBatches(
         [open_cache(cache, expect=expect) for cache in caches],
-        BatchShape(rows, config.data.seq_length, config.data.scored_length),
+        BatchShape(
+            config.data.global_batch_size, config.data.seq_length, config.data.scored_length
+        ),
         epochs=config.data.epochs,
         seed=config.seed,
         temperature=objective.temperature,
@@ -111,6 +127,7 @@ def train(config: ConfigDict, caches: Sequence[pathlib.Path], workdir: pathlib.P
         )
 
     # 4. Resume.
+    on_start()
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
     if checkpoints.latest is not None:
         state, _ = checkpoints.restore(state)

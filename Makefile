@@ -1,0 +1,25 @@
+# `make demo` and `make test` do all of their own set-up; interrupt and repeat them freely.
+VENV ?= .venv
+export VENV
+
+.PHONY: demo test clean
+
+demo: $(VENV)/.demo-ready
+	$(VENV)/bin/sentidistill demo --workdir=workdir/demo
+
+test: $(VENV)/.test-ready
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright
+	$(VENV)/bin/pytest -n 2
+
+$(VENV)/.demo-ready: setup.py launch/set_up.sh
+	launch/set_up.sh demo
+	touch $@
+
+$(VENV)/.test-ready: setup.py launch/set_up.sh
+	launch/set_up.sh demo,dev
+	touch $@
+
+clean:
+	rm -rf $(VENV) workdir .pytest_cache .ruff_cache build *.egg-info

@@ -1,0 +1,118 @@
+"""Finds the verb, parses its flags, and turns foreseeable errors into one sentence."""
+
+import dataclasses
+import importlib
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import flags
+
+from sentidistill_jax import __version__
+
+# Verb -> what it does, in one line. Its module is sentidistill_jax.cli.verbs.<verb>.
+VERBS = {
+    "corpus": "user texts and the teacher's labels to prompts",
+    "teach": "prompts to the teacher's answers and its cached distributions",
+    "train": "teacher cache to student",
+    "evaluate": "macro-F1 on held-out texts and SentiBench",
+    "export": "student to a Hugging Face directory",
+    "predict": "label texts with a student",
+    "report": "scores of one or more runs to a table and a plot",
+    "demo": "the whole story on a laptop: both stages, before and after",
+}
+EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
+
+
+@dataclasses.dataclass(frozen=True)
+class Verb:
+    """What a verb's module must hold under the name VERB."""
+
+    define_flags: Callable[[flags.FlagValues], None]
+    run: Callable[[flags.FlagValues], None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `sentidistill ARGV...`; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments in (["--version"], ["version"]):
+        print(__version__)
+        return 0
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0 if arguments else EXIT_USAGE
+    name, rest = arguments[0], arguments[1:]
+    if name not in VERBS:
+        return _fail(f"there is no verb {name!r}; expected one of {', '.join(VERBS)}.")
+    # Quiet libraries that would speak over the progress bars; loud settings of the user's stay.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    module = importlib.import_module(f"sentidistill_jax.cli.verbs.{name}")
+    values = flags.FlagValues()
+    try:
+        module.VERB.define_flags(values)
+        if any(word in ("-h", "--help") for word in rest):
+            flags_help = values.get_help(include_special_flags=False)
+            print(f"{module.__doc__.strip()}\n\nFlags:\n{flags_help}")
+            return 0
+        _parse(values, name, rest)
+        module.VERB.run(values)
+    except _user_errors() as error:
+        return _fail(_one_sentence(error))
+    except KeyboardInterrupt:
+        print("\nstopped; run the same command again to go on.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except _interrupted() as error:
+        print(f"\n{error}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def _overview() -> str:
+    lines = [f"  {name:<10}{purpose}" for name, purpose in VERBS.items()]
+    return "\n".join(
+        [
+            "sentidistill VERB --config=configs/NAME.py --config.FIELD=VALUE --workdir=DIR",
+            "",
+            *lines,
+            "",
+            "sentidistill VERB --help explains a verb; configs/base.py explains every field.",
+        ]
+    )
+
+
+def _parse(values: flags.FlagValues, name: str, arguments: Sequence[str]) -> None:
+    for word in arguments:
+        path = word.removeprefix("--config=").split(":")[0]
+        if word.startswith("--config=") and not pathlib.Path(path).is_file():
+            raise FileNotFoundError(f"config file {path!r} not found; see the folder configs/.")
+    left = values([f"sentidistill {name}", *arguments])[1:]
+    if left:
+        raise flags.Error(f"unexpected argument {left[0]!r}; flags are written --name=value.")
+
+
+def _user_errors() -> tuple[type[Exception], ...]:
+    """What the user can cause: bad flags, fields, files, sizes. Anything else is a bug."""
+    return (flags.Error, ValueError, FileNotFoundError, AttributeError, KeyError, TypeError)
+
+
+def _interrupted() -> type[Exception]:
+    from sentidistill_jax.errors import Interrupted
+
+    return Interrupted
+
+
+def _one_sentence(error: Exception) -> str:
+    # A misspelt config field arrives as KeyError or AttributeError with a two-line text.
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    field, _, advice = text.partition("\n")
+    if advice.startswith("Did you mean"):
+        meant = advice.split('"')[1]
+        return f"the config has no field {field.strip()}; did you mean '{meant}'?"
+    return " ".join(text.split())
+
+
+def _fail(message: str) -> int:
+    print(f"sentidistill: {message}", file=sys.stderr)
+    return EXIT_USAGE

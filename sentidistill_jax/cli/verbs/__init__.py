@@ -1,0 +1,1 @@
+"""One module per verb; each holds `VERB` and explains itself in its docstring."""

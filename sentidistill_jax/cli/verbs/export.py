@@ -1,0 +1,36 @@
+"""sentidistill export: student to a Hugging Face directory that transformers or vLLM can serve."""
+
+import pathlib
+
+from absl import flags
+
+from sentidistill_jax.cli import common
+from sentidistill_jax.cli.main import Verb
+
+
+def _flags(values: flags.FlagValues) -> None:
+    common.define_workdir(values)
+    flags.DEFINE_string(
+        "model", None, "students/NAME of the workdir, a GGUF file, or an embedded model.",
+        required=True, flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_string("output", None, "Directory to write.", required=True, flag_values=values)
+    flags.DEFINE_enum(
+        "dtype", "float32", ["float32", "bfloat16"], "Of the weights.", flag_values=values
+    )
+
+
+def _run(values: flags.FlagValues) -> None:
+    from sentidistill_jax.export import export
+    from sentidistill_jax.models.load import load_model
+    from sentidistill_jax.sharding import make_mesh
+
+    output = pathlib.Path(values.output)
+    if output.exists():
+        raise ValueError(f"output={values.output!r} exists already; choose another or remove it.")
+    source = common.workdir(values).model_source(values.model)
+    export(load_model(source, make_mesh({"data": -1})), output, dtype=values.dtype)
+    print(output)
+
+
+VERB = Verb(_flags, _run)

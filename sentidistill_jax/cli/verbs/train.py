@@ -1,0 +1,23 @@
+"""sentidistill train: teacher cache to student.
+
+Trains --config.name from the cache of --config.stage, resumes from its newest checkpoint, and
+writes the student as a Hugging Face directory under workdir/students/NAME/model.
+"""
+
+from absl import flags
+
+from sentidistill_jax.cli import common
+from sentidistill_jax.cli.main import Verb
+
+
+def _flags(values: flags.FlagValues) -> None:
+    common.define_config(values, "configs/knowdist.py")
+
+
+def _run(values: flags.FlagValues) -> None:
+    from sentidistill_jax.stages.students import train_student
+
+    print(train_student(values.config, common.workdir(values)))
+
+
+VERB = Verb(_flags, _run)

@@ -1,0 +1,192 @@
+"""Stage `evaluate`: macro-F1 on held-out human-labelled texts and on SentiBench's label tasks."""
+
+import json
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from sentidistill_jax import __version__, sharding
+from sentidistill_jax.artifact import write_json
+from sentidistill_jax.corpus.icldist import TASKS as ICL_TASKS
+from sentidistill_jax.corpus.icldist import build_prompt
+from sentidistill_jax.corpus.records import read_records
+from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText, two_class_sets
+from sentidistill_jax.evaluation.data import load_dataset
+from sentidistill_jax.evaluation.metrics import label_counts, label_scores
+from sentidistill_jax.evaluation.prompts import prompts as sentibench_prompts
+from sentidistill_jax.evaluation.significance import bootstrap_interval
+from sentidistill_jax.evaluation.tasks import TASKS
+from sentidistill_jax.inference.engine import Engine
+from sentidistill_jax.inference.label_scoring import score_labels
+from sentidistill_jax.models.load import LoadedModel
+from sentidistill_jax.stages.corpus import sentibench_dir
+from sentidistill_jax.stages.teacher import Teacher, make_engine
+from sentidistill_jax.teacher.calibration import ensemble
+from sentidistill_jax.training.train import load_student
+from sentidistill_jax.workdir import Workdir
+
+SCHEMA_VERSION = 1
+_SENTIBENCH_SEED, _SENTIBENCH_SHOTS = 42, 4  # the published protocol
+
+# Label logprobs [texts, labels] of the binary sentiment task.
+Labeller = Callable[[Sequence[UnlabelledText]], np.ndarray]
+
+
+def zero_shot(engine: Engine, model: LoadedModel, name: str) -> Labeller:
+    """A model asked "Review: ... Sentiment:", without demonstrations or calibration."""
+
+    def label(texts: Sequence[UnlabelledText]) -> np.ndarray:
+        prompts = [build_prompt("sentiment", text, ()) for text in texts]
+        return score_labels(
+            engine,
+            model.tokenizer,
+            [prompt.prompt for prompt in prompts],
+            prompts[0].label_words,
+            progress=f"evaluate {name}",
+        )
+
+    return label
+
+
+def evaluate_teacher(
+    config: ConfigDict, workdir: Workdir, load_teacher: Callable[[], Teacher]
+) -> None:
+    """Scores the teacher raw and calibrated; the offsets come from training texts."""
+    if all(_is_done(workdir.evaluation(f"teacher-{kind}")) for kind in ("raw", "calibrated")):
+        return
+    teacher = load_teacher()
+    labeller = teacher.labeller("sentiment", config.annotate)
+    offsets = np.asarray(
+        json.loads((workdir.annotations / "offsets.json").read_text())["sentiment"]
+    )
+    remembered: dict[tuple[str, ...], np.ndarray] = {}
+
+    def of(offsets: np.ndarray | None) -> Labeller:
+        def label(texts: Sequence[UnlabelledText]) -> np.ndarray:
+            key = tuple(text.id for text in texts)
+            if key not in remembered:
+                remembered[key] = labeller.scores(texts, progress="evaluate teacher")
+            return ensemble(remembered[key], offsets)
+
+        return label
+
+    evaluate("teacher-raw", config, workdir, of(None), (teacher.engine, teacher.model))
+    evaluate("teacher-calibrated", config, workdir, of(offsets), None)
+
+
+def evaluate_student(name: str, config: ConfigDict, workdir: Workdir) -> None:
+    """Scores the student that `config.student` describes under a name of its own."""
+    if _is_done(workdir.evaluation(name)):
+        return
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.student.source = workdir.model_source(config.student.source)
+    mesh = sharding.make_mesh(config.mesh)
+    model = load_student(config, mesh)
+    engine = make_engine(model, mesh, 8 * config.teacher.tokens_per_batch)
+    evaluate(name, config, workdir, zero_shot(engine, model, name), (engine, model))
+
+
+def _is_done(directory: pathlib.Path) -> bool:
+    return (directory / "scores.json").exists()
+
+
+def evaluate(
+    name: str,
+    config: ConfigDict,
+    workdir: Workdir,
+    labeller: Labeller,
+    sentibench_model: tuple[Engine, LoadedModel] | None,
+) -> dict[str, Any]:
+    """Writes scores.json and predictions.jsonl of one model, and returns the scores.
+
+    Args:
+      name: Of the model, and of its folder under workdir/evaluation.
+      config: See configs/base.py.
+      workdir: Holds the held-out texts.
+      labeller: The model on binary sentiment.
+      sentibench_model: Asked the official prompts; None where they do not apply.
+    """
+    directory = workdir.evaluation(name)
+    if _is_done(directory):
+        return json.loads((directory / "scores.json").read_text())
+    held_out = two_class_sets(read_records(workdir.texts / "held_out.jsonl", UserText))
+    labels = ICL_TASKS["sentiment"].labels
+    sets: dict[str, dict[str, Any]] = {}
+    predictions: list[dict[str, Any]] = []
+    for set_name, of_set in held_out.items():
+        texts = of_set[: config.evaluation.max_examples.get(set_name, 0) or None]
+        gold = np.array([labels.index(text.human_label or "") for text in texts])
+        logprobs = labeller([text.without_label() for text in texts])
+        ids = [text.id for text in texts]
+        sets[f"held_out/{set_name}"] = _scores(gold, logprobs)
+        predictions += _lines(f"held_out/{set_name}", ids, gold, logprobs, labels)
+    bench = sentibench_dir(config)
+    most = config.evaluation.sentibench_examples
+    if bench is not None and most >= 0 and sentibench_model is not None:
+        engine, model = sentibench_model
+        for task in TASKS:
+            if not task.label_words:
+                continue
+            data = load_dataset(task.name, bench)
+            prompts = list(sentibench_prompts(data, _SENTIBENCH_SEED, _SENTIBENCH_SHOTS))
+            prompts = prompts[: most or None]
+            words = [word.strip() for word in task.label_words]
+            gold = np.array(
+                [words.index(item["label"].lower()) for item in data.test[: len(prompts)]]
+            )
+            logprobs = score_labels(
+                engine, model.tokenizer, prompts, task.label_words,
+                progress=f"evaluate {name} on {task.name}",
+            )  # fmt: skip
+            sets[f"sentibench/{task.name}"] = _scores(gold, logprobs)
+            indices = [str(index) for index in range(len(prompts))]
+            predictions += _lines(f"sentibench/{task.name}", indices, gold, logprobs, words)
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "predictions.jsonl").open("w") as file:
+        file.writelines(json.dumps(line) + "\n" for line in predictions)
+        file.flush()
+        os.fsync(file.fileno())
+    scores = {
+        "schema_version": SCHEMA_VERSION,
+        "package_version": __version__,
+        "model": name,
+        "sets": sets,
+    }
+    write_json(directory / "scores.json", scores)
+    return scores
+
+
+def _scores(gold: np.ndarray, logprobs: np.ndarray) -> dict[str, Any]:
+    counts = label_counts(gold, logprobs.argmax(axis=1), logprobs.shape[1])
+    scores = label_scores(counts.sum(axis=0))
+    interval = bootstrap_interval(counts, label_scores, seed=0)
+    return {
+        "macro_f1": float(scores["f1"]),
+        "accuracy": float(scores["accuracy"]),
+        "interval_95": [float(interval.low), float(interval.high)],
+        "examples": len(gold),
+    }
+
+
+def _lines(
+    set_name: str,
+    ids: Sequence[str],
+    gold: np.ndarray,
+    logprobs: np.ndarray,
+    labels: Sequence[str],
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "set": set_name,
+            "id": one,
+            "gold": labels[right],
+            "predicted": labels[int(row.argmax())],
+            "logprobs": [round(float(value), 5) for value in row],
+        }
+        for one, right, row in zip(ids, gold, logprobs, strict=True)
+    ]

@@ -1,0 +1,38 @@
+"""Stage `train`: a student learns from a stage's cache and is exported."""
+
+import pathlib
+
+from ml_collections import ConfigDict
+
+from sentidistill_jax.artifact import Artifact, file_fingerprint
+from sentidistill_jax.export import export
+from sentidistill_jax.sharding import make_mesh
+from sentidistill_jax.training.train import check_batch_size, train
+from sentidistill_jax.workdir import Workdir
+
+
+def train_student(config: ConfigDict, workdir: Workdir) -> pathlib.Path:
+    """Trains `config.name` from the cache of `config.stage`; resumes; returns the model directory.
+
+    Raises:
+      ArtifactMismatchError: If a run of that name was begun with other settings or another cache.
+    """
+    check_batch_size(config, make_mesh(config.mesh))
+    directory = workdir.student(config.name)
+    cache = workdir.cache(config.stage)
+    config = config.copy_and_resolve_references()
+    source = workdir.model_source(config.student.source)
+    sections = ("mesh", "student", "objective", "optimizer", "data")
+    artifact = Artifact(
+        directory,
+        {name: config[name].to_dict() for name in sections}
+        | {"cache": file_fingerprint(cache / "manifest.json"), "seed": config.seed},
+    )
+    if artifact.finished:
+        return directory / "model"
+    with config.unlocked():
+        config.student.source = source
+    model = train(config, [cache / "records"], directory, on_start=artifact.begin)
+    export(model, directory / "model")
+    artifact.finish({"parameters": model.decoder.config.num_parameters})
+    return directory / "model"
