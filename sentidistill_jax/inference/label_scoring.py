@@ -29,10 +29,11 @@ def label_ids(tokenizer: PreTrainedTokenizerBase, label_words: Sequence[str]) ->
     for index, token in enumerate(ids):
         earlier = np.flatnonzero(ids[:index] == token)
         if earlier.size:
+            first, second = label_words[earlier[0]], label_words[index]
             raise ValueError(
-                f"label words {label_words[earlier[0]]!r} and {label_words[index]!r} both begin with"
-                f" token {int(token)} ({tokenizer.decode([int(token)])!r}), so they cannot be told"
-                " apart; choose other words or another tokenizer."
+                f"label words {first!r} and {second!r} both begin with token {int(token)}"
+                f" ({tokenizer.decode([int(token)])!r}), so they cannot be told apart; choose other"
+                " words or another tokenizer."
             )
     return ids
 

@@ -24,7 +24,8 @@ class ModelConfig:
     def __post_init__(self):
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
-                f"num_heads={self.num_heads} must be a multiple of num_kv_heads={self.num_kv_heads}."
+                f"num_heads={self.num_heads} must be a multiple of"
+                f" num_kv_heads={self.num_kv_heads}."
             )
 
     @property

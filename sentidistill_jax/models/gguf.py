@@ -1,4 +1,4 @@
-"""Models in GGUF files: weights dequantised by the `gguf` package, tokenizer rebuilt from the file."""
+"""Models in GGUF files: weights dequantised by the `gguf` package, tokenizer rebuilt."""
 
 import pathlib
 from collections.abc import Callable

@@ -90,7 +90,8 @@ def load_decoder(
             tensor = tensors[name]()
             if tensor.size != target.size:
                 raise ValueError(
-                    f"tensor {name!r} has shape {tensor.shape}, expected the size of {target.shape}."
+                    f"tensor {name!r} has shape {tensor.shape}, expected the size of"
+                    f" {target.shape}."
                 )
             target[...] = _to_ours(path, tensor, target.shape)
         return variable.replace(jax.device_put(value, shardings[path].get_value()))

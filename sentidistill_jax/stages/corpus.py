@@ -197,6 +197,7 @@ def _knowdist(
     return build_knowdist(
         _spread(texts, settings.max_texts),
         seed=config.seed,
+        perspectives=settings.perspectives.to_dict() or None,
         per_text=settings.per_text,
         verdicts=labels.get("sentiment") if settings.conditioned else None,  # type: ignore[arg-type]
     )

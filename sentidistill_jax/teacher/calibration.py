@@ -1,4 +1,4 @@
-"""Label bias out of few-shot predictions: offsets on a pool, then averages over demonstration draws.
+"""Label bias out of few-shot predictions: offsets on a pool, then averages over draws.
 
 A small teacher knows more about sentiment than its argmax shows: each prompt shifts all its label
 scores one way. The shift is estimated on unlabelled texts, so no human label is needed.
@@ -23,8 +23,8 @@ def fit_offset(logprobs: np.ndarray, prior: np.ndarray) -> np.ndarray:
     Returns:
       What to add to the scores, [labels].
 
-    Source: the matching of average prediction and prior follows Saerens et al. 2002 (prior
-    correction); contextual calibration (arXiv:2102.09690) divides by one content-free input instead.
+    Source: matching the average prediction and the prior follows Saerens et al. 2002 (prior
+    correction); contextual calibration (arXiv:2102.09690) divides by one content-free input.
     """
     offset = np.zeros(logprobs.shape[-1])
     for _ in range(_ITERATIONS):

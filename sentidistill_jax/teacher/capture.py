@@ -1,8 +1,9 @@
 """Prompts to teacher cache: the teacher answers, and what it thought at each token is kept.
 
 Answers come from three places. Free text is generated, and the distribution that each token was
-drawn from is kept on the way. Answers fixed by a label or by computation are scored in one forward
-pass. Bare label prompts, which annotation has asked already, take the label distribution from there.
+drawn from is kept on the way. Answers fixed by a label or by computation are scored in one
+forward pass. Bare label prompts, which annotation has asked already, take their label
+distribution from there.
 """
 
 import dataclasses
@@ -33,6 +34,7 @@ from sentidistill_jax.teacher.annotate import Annotation
 
 # Prompts that agree in this many characters surely share their instruction and first demonstration.
 _SHARED_CHARACTERS = 160
+_MIN_SHARED = 16  # fewer prompts than this are scored together with others, nothing shared
 # Probability of a computed answer in the label target; the rest is shared by the other labels.
 _COMPUTED_ANSWER_MASS = 0.98
 
@@ -107,11 +109,17 @@ class Capture:
                 # Prompts that begin alike are asked together, so that the beginning is read once.
                 shared = prompt.teacher_prompt[:_SHARED_CHARACTERS]
                 groups[(prompt.kind, prompt.format, shared)].append(index)
+        alone: list[int] = []
         for indices in groups.values():
             first = prompts[indices[0]]
-            known = first.label_words or first.answer is not None
-            ask = self._scored if known else self._generated
-            yield from ask(prompts, indices, manifest)
+            if not first.label_words and first.answer is None:
+                yield from self._generated(prompts, indices, manifest)
+            elif len(indices) < _MIN_SHARED:
+                alone += indices
+            else:
+                yield from self._scored(prompts, indices, manifest)
+        if alone:
+            yield from self._scored(prompts, alone, manifest)
 
     def _is_annotated(self, prompt: Prompt) -> bool:
         """Whether annotation has put this very question: bare, with the labels themselves."""
@@ -125,26 +133,26 @@ class Capture:
         )
 
     def _from_annotation(self, prompt: Prompt, manifest: CacheManifest) -> CacheRecord:
-        """A record with label targets only; all token mass is tail, which no student can miss."""
+        """A record without a forward pass: the labels as annotated, certainty about the rest."""
         answer = self._answer(prompt)
-        count, temperatures = len(answer.tokens), len(manifest.temperatures)
-        empty = SparseDistribution(
-            top_k_ids=np.zeros((count, 0), np.int32),  # type: ignore[arg-type]
-            top_k_logprobs=np.zeros((count, 0), np.float32),  # type: ignore[arg-type]
-            chosen_ids=np.zeros((count, 0), np.int32),  # type: ignore[arg-type]
-            chosen_logprobs=np.zeros((count, 0), np.float32),  # type: ignore[arg-type]
-            tail_logprobs=np.zeros((count, temperatures), np.float32),  # type: ignore[arg-type]
+        count, labels = len(answer.tokens), len(answer.label_ids)
+        ids = np.full((count, labels), -1, np.int32)
+        logprobs = np.full((count, labels), -np.inf, np.float32)
+        ids[:, 0], logprobs[:, 0] = answer.tokens, 0.0
+        ids[answer.position], logprobs[answer.position] = answer.label_ids, answer.label_logprobs
+        none = np.zeros((count, 0))
+        distribution = SparseDistribution(
+            top_k_ids=none,  # type: ignore[arg-type]
+            top_k_logprobs=none,  # type: ignore[arg-type]
+            chosen_ids=ids,  # type: ignore[arg-type]
+            chosen_logprobs=logprobs,  # type: ignore[arg-type]
+            tail_logprobs=np.full((count, len(manifest.temperatures)), -np.inf, np.float32),  # type: ignore[arg-type]
         )
-        labels = LabelTargets(
+        targets = LabelTargets(
             answer.position, answer.label_ids, answer.label_logprobs, answer.label_logprobs
         )
-        return self._record(
-            prompt,
-            encode_prompt(self._tokenizer, prompt.teacher_prompt),
-            answer.tokens,
-            empty,
-            labels,
-        )
+        prompt_tokens = encode_prompt(self._tokenizer, prompt.teacher_prompt)
+        return self._record(prompt, prompt_tokens, answer.tokens, distribution, targets)
 
     def _generated(
         self, prompts: Sequence[Prompt], indices: list[int], manifest: CacheManifest

@@ -1,0 +1,50 @@
+"""The teacher cache: a teacher's sparse distributions on disk; bytes in docs/data_formats.md."""
+
+from sentidistill_jax.data.teacher_cache.inspection import (
+    CacheStatistics,
+    VerifyReport,
+    inspect,
+    verify,
+)
+from sentidistill_jax.data.teacher_cache.manifest import (
+    CacheError,
+    CacheManifest,
+    CacheMismatchError,
+)
+from sentidistill_jax.data.teacher_cache.reader import CacheReader, open_cache
+from sentidistill_jax.data.teacher_cache.records import (
+    CacheRecord,
+    LabelTargets,
+    SparseTargets,
+    record_key,
+)
+from sentidistill_jax.data.teacher_cache.selection import (
+    draw,
+    reduce_dense,
+    sampled_targets,
+    select_top_k,
+    select_top_p,
+)
+from sentidistill_jax.data.teacher_cache.writer import CacheWriter
+
+__all__ = [
+    "CacheError",
+    "CacheManifest",
+    "CacheMismatchError",
+    "CacheReader",
+    "CacheRecord",
+    "CacheStatistics",
+    "CacheWriter",
+    "LabelTargets",
+    "SparseTargets",
+    "VerifyReport",
+    "draw",
+    "inspect",
+    "open_cache",
+    "record_key",
+    "reduce_dense",
+    "sampled_targets",
+    "select_top_k",
+    "select_top_p",
+    "verify",
+]

@@ -1,0 +1,189 @@
+"""What a cache was made from, and the errors raised when that is not what a consumer expects."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sentidistill_jax import __version__
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+MODES = ("top_k", "top_p", "sampled")
+CODECS = ("fast", "small")
+MAX_VOCAB_SIZE = 2**18
+
+
+class CacheError(ValueError):
+    """A cache file is damaged; the message names the shard and, where known, the record."""
+
+
+class CacheMismatchError(CacheError):
+    """A cache is not the one that was expected; `problems` lists every difference found."""
+
+    def __init__(self, directory: object, problems: Sequence[str]):
+        self.problems = tuple(problems)
+        super().__init__(f"teacher cache {directory} does not fit: " + "; ".join(problems) + ".")
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardEntry:
+    """A finished shard as the manifest lists it."""
+
+    name: str  # file name
+    num_bytes: int  # size of the shard file
+    sha256: str  # of the shard file
+    log_sha256: str  # of the shard's log, which holds its keys and lengths
+
+
+@dataclasses.dataclass(frozen=True)
+class CacheManifest:
+    """Everything that decides the bytes of a cache; `shards` is filled in when it is finished."""
+
+    teacher_fingerprint: str  # content hash of the teacher's weights
+    tokenizer_fingerprint: str
+    chat_template_fingerprint: str
+    corpus_fingerprint: str
+    vocab_size: int
+    top_k: int  # most entries chosen by rank; the generated token and label words come on top
+    mode: str  # one of MODES
+    temperatures: tuple[float, ...]  # of the tail columns; the first is 1
+    codec: str  # one of CODECS
+    num_records: int
+    records_per_shard: int
+    config: Mapping[str, Any]  # the capture's full config
+    top_p: float | None = None  # mode top_p: the mass a set must cover
+    num_draws: int | None = None  # mode sampled: draws per position
+    schema_version: int = SCHEMA_VERSION
+    package_version: str = __version__
+    shards: tuple[ShardEntry, ...] = ()
+
+    def __post_init__(self):
+        """Checks every field that the format depends on."""
+        _require(self.mode in MODES, "mode", self.mode, f"one of {MODES}")
+        _require(self.codec in CODECS, "codec", self.codec, f"one of {CODECS}")
+        _require(
+            2 <= self.vocab_size <= MAX_VOCAB_SIZE,
+            "vocab_size",
+            self.vocab_size,
+            f"2 to {MAX_VOCAB_SIZE}",
+        )
+        _require(1 <= self.top_k <= self.vocab_size, "top_k", self.top_k, "1 to vocab_size")
+        _require(self.num_records >= 1, "num_records", self.num_records, "at least 1")
+        _require(
+            self.records_per_shard >= 1, "records_per_shard", self.records_per_shard, "at least 1"
+        )
+        _require(
+            self.temperatures[:1] == (1.0,) and all(t > 0 for t in self.temperatures),
+            "temperatures",
+            self.temperatures,
+            "1.0 first (its tail closes the kept logprobs), then any positive ones",
+        )
+        _require(
+            (self.top_p is not None and 0 < self.top_p <= 1) == (self.mode == "top_p"),
+            "top_p",
+            self.top_p,
+            "a mass in (0, 1] in mode top_p, None in the others",
+        )
+        _require(
+            (self.num_draws is not None and self.num_draws >= 1) == (self.mode == "sampled"),
+            "num_draws",
+            self.num_draws,
+            "a positive number in mode sampled, None in the others",
+        )
+        _require(
+            self.mode != "sampled" or self.temperatures == (1.0,),
+            "temperatures",
+            self.temperatures,
+            "(1.0,) in mode sampled, whose draws are taken at temperature 1",
+        )
+
+    @property
+    def num_shards(self) -> int:
+        """Number of shard files."""
+        return math.ceil(self.num_records / self.records_per_shard)
+
+    def shard_name(self, shard: int) -> str:
+        """File name of a shard."""
+        return f"shard-{shard:05d}-of-{self.num_shards:05d}"
+
+    def shard_range(self, shard: int) -> tuple[int, int]:
+        """First record index of a shard, and the one after its last."""
+        start = shard * self.records_per_shard
+        return start, min(start + self.records_per_shard, self.num_records)
+
+    def temperature_index(self, temperature: float) -> int:
+        """Column of `tail_logprobs` that belongs to a temperature.
+
+        Raises:
+          CacheMismatchError: If the tail was not captured at it; it cannot be recovered.
+        """
+        if temperature not in self.temperatures:
+            raise CacheMismatchError(
+                "manifest", [f"temperature: got one of {self.temperatures}, expected {temperature}"]
+            )
+        return self.temperatures.index(temperature)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The manifest as plain JSON values."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    def plan(self) -> dict[str, Any]:
+        """The manifest as plain JSON values without its shards: what every shard is written for."""
+        return {name: value for name, value in self.to_dict().items() if name != "shards"}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "CacheManifest":
+        """Inverse of `to_dict`."""
+        return cls(
+            **{
+                **values,
+                "temperatures": tuple(values["temperatures"]),
+                "shards": tuple(ShardEntry(**entry) for entry in values["shards"]),
+            }
+        )
+
+
+def differences(got: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """Says what is not as expected, field by field; `got` may have further fields."""
+    plain = json.loads(json.dumps(dict(expected)))  # tuples compare as lists, as in JSON
+    found = []
+    for name, value in plain.items():
+        other = got.get(name)
+        if isinstance(value, dict) and isinstance(other, dict):
+            every = {key: value.get(key) for key in sorted(value.keys() | other.keys())}
+            found += [f"{name}.{problem}" for problem in differences(other, every)]
+        elif other != value:
+            found.append(f"{name}: got {other!r}, expected {value!r}")
+    return found
+
+
+def seal(values: Mapping[str, Any]) -> bytes:
+    """Serialises JSON values together with their checksum; equal values give equal bytes."""
+    text = json.dumps(values, sort_keys=True, allow_nan=False)
+    sealed = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "values": values}
+    return (json.dumps(sealed, sort_keys=True, allow_nan=False, indent=1) + "\n").encode()
+
+
+def unseal(data: bytes, name: object) -> dict[str, Any]:
+    """Inverse of `seal`.
+
+    Raises:
+      CacheError: If a byte of the file `name` was changed or lost.
+    """
+    try:
+        values = json.loads(data)["values"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CacheError(f"{name} is damaged; run the capture again to write it anew.") from error
+    if seal(values) != data:
+        raise CacheError(
+            f"{name} does not fit its checksum; run the capture again to write it anew."
+        )
+    return values
+
+
+def _require(condition: bool, field: str, got: object, expected: str) -> None:
+    if not condition:
+        raise ValueError(f"cache manifest {field}={got!r} must be {expected}.")

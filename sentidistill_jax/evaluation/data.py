@@ -1,0 +1,143 @@
+"""SentiBench on disk: `<data_dir>/<dataset>/{train,test}.json`, read as published and checked."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from sentidistill_jax.evaluation.checksums import SHA256
+from sentidistill_jax.evaluation.tasks import Task, get_task
+
+Split = Literal["train", "test"]
+Item = Mapping[str, Any]  # one JSON object of a split; texts are raw, nothing stripped or unescaped
+
+DATA_DIR_VARIABLE = "SENTIBENCH_DIR"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)  # compared by identity, hence usable as a cache key
+class Dataset:
+    """Both splits of one task, in file order."""
+
+    task: Task
+    train: tuple[Item, ...]  # the pool of demonstrations
+    test: tuple[Item, ...]  # the evaluated items
+
+
+def load_dataset(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
+    """Reads both splits of a dataset; repeated calls share one copy, which must not be changed.
+
+    Args:
+      name: Dataset name, e.g. `sc/imdb`.
+      data_dir: Folder of SentiBench; the environment variable SENTIBENCH_DIR if None.
+
+    Returns:
+      The dataset.
+
+    Raises:
+      FileNotFoundError: If the folder is not given or a file is missing.
+      ValueError: If the name is unknown or a file is not what the task table describes.
+    """
+    return _load_dataset(get_task(name), resolve_data_dir(data_dir))
+
+
+def resolve_data_dir(data_dir: str | os.PathLike[str] | None = None) -> pathlib.Path:
+    """Returns `data_dir` as a path, or the folder that SENTIBENCH_DIR names.
+
+    Raises:
+      FileNotFoundError: If neither is given.
+    """
+    chosen = data_dir or os.environ.get(DATA_DIR_VARIABLE)
+    if not chosen:
+        raise FileNotFoundError(
+            f"No SentiBench folder: data_dir=None and {DATA_DIR_VARIABLE} is not set; "
+            "set one of them to the folder that holds sc/, multifaced/ and absa/."
+        )
+    return pathlib.Path(chosen)
+
+
+@functools.lru_cache(maxsize=32)
+def _load_dataset(task: Task, data_dir: pathlib.Path) -> Dataset:
+    return Dataset(task, read_split(task, "train", data_dir), read_split(task, "test", data_dir))
+
+
+def read_split(task: Task, split: Split, data_dir: pathlib.Path) -> tuple[Item, ...]:
+    """Reads and checks one split.
+
+    Args:
+      task: The task whose file is read.
+      split: `train` (demonstrations) or `test`.
+      data_dir: Folder of SentiBench.
+
+    Returns:
+      The items in file order.
+
+    Raises:
+      FileNotFoundError: If the file is missing.
+      ValueError: If it is not a JSON array of the expected length, fields and labels.
+    """
+    path = data_dir / task.name / f"{split}.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing; expected the {split} split of {task.name} there, check data_dir."
+        )
+    try:
+        items = json.loads(path.read_text(encoding="utf-8-sig"))  # all but two files have a BOM
+    except ValueError as error:  # bad JSON or bad UTF-8
+        raise ValueError(f"{path} is not valid JSON ({error}); copy the file again.") from error
+    expected = task.train_size if split == "train" else task.test_size
+    found = len(items) if isinstance(items, list) else type(items).__name__
+    if found != expected:
+        raise ValueError(
+            f"{path} holds {found} items, expected a JSON array of {expected}; copy the file again."
+        )
+    for index, item in enumerate(items):
+        _check_item(task, item, f"{path}, item {index}")
+    return tuple(items)
+
+
+def _check_item(task: Task, item: Any, where: str) -> None:
+    _check_fields(item, task.fields, where)
+    if task.label_words and str(item["label"]).lower() not in task.labels:
+        raise ValueError(
+            f"{where}: label={item['label']!r}, expected one of {list(task.labels)} in any case."
+        )
+    if task.list_field:
+        annotations = item[task.list_field]
+        if not isinstance(annotations, list):
+            found = type(annotations).__name__
+            raise ValueError(f"{where}: {task.list_field} is a {found}, expected a list.")
+        for annotation in annotations:
+            _check_fields(annotation, task.list_item_fields, f"{where}, {task.list_field}")
+
+
+def _check_fields(item: Any, expected: tuple[str, ...], where: str) -> None:
+    found = list(item) if isinstance(item, dict) else type(item).__name__
+    if not isinstance(item, dict) or not item.keys() >= set(expected):
+        raise ValueError(f"{where}: found {found}, expected an object with {list(expected)}.")
+
+
+def verify(data_dir: str | os.PathLike[str] | None = None) -> None:
+    """Checks every file of a SentiBench copy against its recorded SHA-256.
+
+    Args:
+      data_dir: Folder of SentiBench; the environment variable SENTIBENCH_DIR if None.
+
+    Raises:
+      FileNotFoundError: If the folder is not given or a file is missing.
+      ValueError: If files differ from the published ones; all of them are named.
+    """
+    folder = resolve_data_dir(data_dir)
+    altered = [
+        name
+        for name, expected in SHA256.items()
+        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != expected
+    ]
+    if altered:
+        raise ValueError(
+            f"{', '.join(altered)} in {folder} differ from the published SentiBench files "
+            "(SHA-256); copy them again, scores on altered data are not comparable."
+        )

@@ -1,0 +1,23 @@
+"""From generated text to the answer of a fine-grained task."""
+
+_NEXT_EXAMPLE = "Sentence:"
+
+
+def extract_answer(generation: str, *, lenient: bool = False) -> str:
+    """Cuts the answer out of the text a model generated after a prompt.
+
+    Leading whitespace is skipped, newlines included; the answer ends at the next newline or at
+    `Sentence:`; trailing whitespace goes. So an answer on the second line is read, but of a
+    fenced or several-line answer only the first line is (docs/fidelity.md, Q7).
+
+    Args:
+      generation: The continuation alone, decoded without special tokens.
+      lenient: Ends the answer at `Sentence:` only, so that all its lines are kept.
+
+    Returns:
+      The answer, possibly empty.
+    """
+    answer = generation.lstrip().split(_NEXT_EXAMPLE, 1)[0]
+    if not lenient:
+        answer = answer.split("\n", 1)[0]
+    return answer.rstrip()

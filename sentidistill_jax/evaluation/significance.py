@@ -1,0 +1,129 @@
+"""Is the difference real? Bootstrap intervals and paired tests over sentences.
+
+Works for every task: a score is a function of per-sentence counts summed over sentences, so a
+resample is one row of weights, and thousands of resamples are one matrix product.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Num
+
+from sentidistill_jax.evaluation.metrics import Scores
+
+Statistic = Callable[[np.ndarray], Scores]  # e.g. `metrics.label_scores`
+
+_CHUNK = 512  # resamples per matrix product: 512 x 2157 weights are 9 MB
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A score with its percentile bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Paired comparison of two runs on the same sentences."""
+
+    difference: float  # F1 of the first run minus F1 of the second
+    p_value: float  # two-sided, approximate randomisation
+
+
+def bootstrap_interval(
+    counts: Num[np.ndarray, "sentences cells"],
+    statistic: Statistic,
+    *,
+    seed: int,
+    confidence: float = 0.95,
+    num_resamples: int = 10_000,
+) -> Interval:
+    """Percentile bootstrap interval of F1 over sentences.
+
+    Args:
+      counts: Per-sentence counts of one run.
+      statistic: Turns summed counts into scores with the key `f1`.
+      seed: Seed of the resampling.
+      confidence: Coverage in (0, 1).
+      num_resamples: Bootstrap samples.
+
+    Returns:
+      F1 of the run and the interval's ends.
+
+    Raises:
+      ValueError: If there are no sentences or confidence is not in (0, 1).
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence={confidence}, expected a number in (0, 1), e.g. 0.95.")
+    num_sentences = len(counts)
+    if num_sentences == 0:
+        raise ValueError("counts has no sentences, expected one row per sentence.")
+    generator = np.random.default_rng(seed)
+    uniform = np.full(num_sentences, 1 / num_sentences)
+    samples = np.concatenate(
+        [
+            statistic(generator.multinomial(num_sentences, uniform, size=size) @ counts)["f1"]
+            for size in _chunks(num_resamples)
+        ]
+    )
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(samples, [tail, 1 - tail])
+    return Interval(_f1(statistic, counts), float(low), float(high))
+
+
+def paired_randomisation(
+    first: Num[np.ndarray, "sentences cells"],
+    second: Num[np.ndarray, "sentences cells"],
+    statistic: Statistic,
+    *,
+    seed: int,
+    num_resamples: int = 10_000,
+) -> Comparison:
+    """Approximate randomisation test of the difference in F1 between two runs.
+
+    Under the null hypothesis the two outputs of a sentence may be exchanged; each resample
+    exchanges them with probability 1/2.
+
+    Args:
+      first: Per-sentence counts of one run.
+      second: Those of the other run, same sentences in the same order.
+      statistic: Turns summed counts into scores with the key `f1`.
+      seed: Seed of the exchanges.
+      num_resamples: Random exchanges.
+
+    Returns:
+      The difference and its p-value, at least 1 / (num_resamples + 1).
+
+    Raises:
+      ValueError: If the shapes differ.
+
+    Source: Noreen 1989; (r + 1) / (R + 1) keeps the test valid (Phipson and Smyth 2010).
+    """
+    if first.shape != second.shape:
+        raise ValueError(
+            f"first has shape {first.shape}, second {second.shape}; "
+            "compare two runs on the same sentences."
+        )
+    generator = np.random.default_rng(seed)
+    difference = _f1(statistic, first) - _f1(statistic, second)
+    gap = first - second
+    extreme = 0
+    for size in _chunks(num_resamples):
+        moved = generator.integers(0, 2, size=(size, len(first))) @ gap
+        one = statistic(first.sum(axis=0)[None] - moved)["f1"]
+        other = statistic(second.sum(axis=0)[None] + moved)["f1"]
+        # Equal outcomes must count as extreme in spite of rounding.
+        extreme += int(np.sum(np.abs(one - other) >= abs(difference) - 1e-12))
+    return Comparison(difference, (extreme + 1) / (num_resamples + 1))
+
+
+def _f1(statistic: Statistic, counts: Num[np.ndarray, "sentences cells"]) -> float:
+    return float(statistic(counts.sum(axis=0))["f1"])
+
+
+def _chunks(total: int) -> list[int]:
+    return [min(_CHUNK, total - start) for start in range(0, total, _CHUNK)]

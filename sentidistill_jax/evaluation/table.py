@@ -1,0 +1,174 @@
+"""Scores of many runs -> the benchmark table: dataset means, category means, overall, seeds."""
+
+import dataclasses
+import re
+import statistics
+from collections.abc import Iterable, Mapping
+
+from sentidistill_jax.evaluation.tasks import CATEGORIES, TASKS, get_task
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResult:
+    """The stored result of one dataset in one run; fields, never parsed out of a name."""
+
+    experiment: str
+    model: str
+    dataset: str
+    seed: int
+    k_shot: int
+    f1: float  # in [0, 1]; tables use it rounded to 4 places, as the reference stores it
+    accuracy: float = 0.0  # label tasks only
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One experiment, model and number of shots, in percent; a missing dataset counts as 0."""
+
+    experiment: str
+    model: str
+    k_shot: int
+    values: Mapping[str, float]  # dataset -> mean over its runs, all twelve in table order
+    categories: Mapping[str, float]  # category -> mean over its four datasets
+    average: float  # over the twelve datasets
+    missing: tuple[str, ...]  # datasets without a run
+    seeds: tuple[int, ...]
+    deviations: Mapping[str, float | None]  # dataset -> sample standard deviation over seeds
+    average_deviation: float | None  # of the seeds' own averages; None below two complete seeds
+
+    @property
+    def name(self) -> str:
+        """How the row is labelled."""
+        return f"{self.experiment} ({self.model}, {self.k_shot}-shot)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """The benchmark table; render it with `as_text`, `as_markdown` or `as_latex`."""
+
+    rows: tuple[Row, ...]  # in order of first appearance
+
+    def as_text(self) -> str:
+        """Returns the table for a terminal, columns aligned."""
+        cells = self._cells(" ± ")
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        return "\n".join(
+            "  ".join(
+                cell.ljust(width) if number == 0 else cell.rjust(width)
+                for number, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in cells
+        )
+
+    def as_markdown(self) -> str:
+        """Returns the table in GitHub Markdown."""
+        head, *body = self._cells(" ± ")
+        rule = ["---", *["---:"] * (len(head) - 1)]
+        return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *body))
+
+    def as_latex(self) -> str:
+        """Returns the table as a LaTeX tabular for the booktabs package."""
+        head, *body = (
+            [re.sub(r"([_%&#])", r"\\\1", cell) for cell in line]
+            for line in self._cells(r" $\pm$ ")
+        )
+        lines = [" & ".join(line) + r" \\" for line in body]
+        return "\n".join(
+            [
+                rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
+                r"\toprule",
+                " & ".join(head) + r" \\",
+                r"\midrule",
+                *lines,
+                r"\bottomrule",
+                r"\end{tabular}",
+            ]
+        )
+
+    def _cells(self, plus_minus: str) -> list[list[str]]:
+        head = ["run", *(name.split("/")[1] for name in TASKS), *CATEGORIES, "average"]
+        return [head, *(_row_cells(row, plus_minus) for row in self.rows)]
+
+
+def aggregate(results: Iterable[RunResult]) -> Table:
+    """Builds the table from stored results.
+
+    Runs that share experiment, model and number of shots form a row. A dataset's value is the
+    mean over its runs, re-runs of a seed included; the overall average always divides by 12.
+
+    Args:
+      results: Stored results of any number of runs.
+
+    Returns:
+      The table, in percent.
+
+    Raises:
+      ValueError: If a result's dataset is not in SentiBench.
+    """
+    groups: dict[tuple[str, str, int], list[RunResult]] = {}
+    for result in results:
+        get_task(result.dataset)
+        groups.setdefault((result.experiment, result.model, result.k_shot), []).append(result)
+    return Table(tuple(_row(*key, runs) for key, runs in groups.items()))
+
+
+def _row(experiment: str, model: str, k_shot: int, runs: list[RunResult]) -> Row:
+    values = _values(runs)
+    seeds = tuple(sorted({run.seed for run in runs}))
+    by_seed = {seed: [run for run in runs if run.seed == seed] for seed in seeds}
+    complete = [_values(of_seed) for of_seed in by_seed.values() if not _missing(of_seed)]
+    return Row(
+        experiment,
+        model,
+        k_shot,
+        values=values,
+        categories={
+            category: statistics.fmean(
+                values[name] for name, task in TASKS.items() if task.category == category
+            )
+            for category in CATEGORIES
+        },
+        average=statistics.fmean(values.values()),
+        missing=_missing(runs),
+        seeds=seeds,
+        deviations={
+            name: _deviation(
+                [
+                    _values(of_seed)[name]
+                    for of_seed in by_seed.values()
+                    if name not in _missing(of_seed)
+                ]
+            )
+            for name in TASKS
+        },
+        average_deviation=_deviation([statistics.fmean(one.values()) for one in complete]),
+    )
+
+
+def _values(runs: list[RunResult]) -> dict[str, float]:
+    scores = {name: [round(run.f1, 4) for run in runs if run.dataset == name] for name in TASKS}
+    return {name: 100 * statistics.fmean(f1 or [0.0]) for name, f1 in scores.items()}
+
+
+def _missing(runs: list[RunResult]) -> tuple[str, ...]:
+    present = {run.dataset for run in runs}
+    return tuple(name for name in TASKS if name not in present)
+
+
+def _deviation(values: list[float]) -> float | None:
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def _row_cells(row: Row, plus_minus: str) -> list[str]:
+    def cell(value: float, deviation: float | None = None) -> str:
+        return f"{value:.2f}" if deviation is None else f"{value:.2f}{plus_minus}{deviation:.2f}"
+
+    return [
+        row.name,
+        *(
+            "-" if name in row.missing else cell(row.values[name], row.deviations[name])
+            for name in TASKS
+        ),
+        *(cell(value) for value in row.categories.values()),
+        cell(row.average, row.average_deviation),
+    ]

@@ -1,0 +1,231 @@
+"""Writing: any process, any order, any crash, the same bytes."""
+
+import dataclasses
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import write_cache as victim
+from cache_records import files_of, make_manifest, make_record, make_records, write_cache
+
+from sentidistill_jax.data.teacher_cache import (
+    CacheError,
+    CacheMismatchError,
+    CacheWriter,
+    SparseTargets,
+)
+
+MANIFEST = make_manifest()  # ten records: shards of 4, 4 and 2
+
+
+def start_victim(directory: pathlib.Path, process: int = 0, num_processes: int = 1):
+    command = [sys.executable, victim.__file__, str(directory), str(process), str(num_processes)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_shards_cover_fixed_ranges():
+    writer_ranges = [MANIFEST.shard_range(shard) for shard in range(MANIFEST.num_shards)]
+    assert writer_ranges == [(0, 4), (4, 8), (8, 10)]
+    assert MANIFEST.shard_name(2) == "shard-00002-of-00003"
+
+
+def test_bytes_depend_on_neither_writers_nor_order(tmp_path):
+    write_cache(tmp_path / "one", MANIFEST)
+    records = make_records(MANIFEST)
+    writers = [CacheWriter(tmp_path / "many", MANIFEST) for _ in range(2)]
+    for shard, writer in [(2, 0), (0, 1), (1, 0), (0, 0)]:  # shard 0 twice
+        chosen = writers[writer]
+        chosen.write_shard(shard, records[slice(*chosen.shard_range(shard))])
+    writers[1].finish()
+    assert files_of(tmp_path / "many") == files_of(tmp_path / "one")
+
+
+def test_finish_twice_changes_nothing(tmp_path):
+    write_cache(tmp_path, MANIFEST)
+    before = files_of(tmp_path)
+    CacheWriter(tmp_path, MANIFEST).finish()
+    assert files_of(tmp_path) == before
+
+
+def test_finish_names_the_missing_shards(tmp_path):
+    writer = CacheWriter(tmp_path, MANIFEST)
+    writer.write_shard(1, make_records(MANIFEST)[4:8])
+    with pytest.raises(CacheError, match=r"misses shards \[0, 2\] of 3"):
+        writer.finish()
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "delete", "log flip", "log delete", "swap"])
+def test_a_damaged_shard_counts_as_missing_and_can_be_redone(tmp_path, damage):
+    records = write_cache(tmp_path, MANIFEST)
+    before = files_of(tmp_path)
+    shard = tmp_path / MANIFEST.shard_name(1)
+    target = shard.with_name(shard.name + ".json") if damage.startswith("log") else shard
+    data = bytearray(target.read_bytes())
+    if damage.endswith("flip"):
+        data[len(data) // 3] ^= 1
+        target.write_bytes(data)
+    elif damage == "cut":
+        target.write_bytes(data[:-1])
+    elif damage.endswith("delete"):
+        target.unlink()
+    else:
+        for suffix in ("", ".json"):
+            other = tmp_path / (MANIFEST.shard_name(0) + suffix)
+            (tmp_path / (shard.name + suffix)).write_bytes(other.read_bytes())
+    writer = CacheWriter(tmp_path, MANIFEST)
+    assert writer.missing_shards() == [1]
+    writer.write_shard(1, records[4:8])
+    writer.finish()
+    assert files_of(tmp_path) == before
+
+
+def test_another_manifest_is_refused_field_by_field(tmp_path):
+    write_cache(tmp_path, MANIFEST)
+    other = make_manifest(
+        teacher_fingerprint="other", top_k=9, config={"sampling": {"temperature": 1.0}}
+    )
+    with pytest.raises(CacheMismatchError) as error:
+        CacheWriter(tmp_path, other)
+    assert set(error.value.problems[1:]) == {
+        "teacher_fingerprint: got 'teacher', expected 'other'",
+        "top_k: got 8, expected 9",
+        "config.sampling.temperature: got 0.7, expected 1.0",
+    }
+    with pytest.raises(CacheMismatchError, match="num_records: got 10, expected 40"):
+        CacheWriter(tmp_path, make_manifest(num_records=40))  # its shards have other names
+
+
+@pytest.mark.parametrize("step", ["sync", "rename"])
+@pytest.mark.parametrize("call", range(7))
+def test_stopped_at_any_step_it_ends_with_the_same_bytes(tmp_path, monkeypatch, step, call):
+    manifest = make_manifest(num_records=4, records_per_shard=2)
+    write_cache(tmp_path / "whole", manifest)
+    calls = iter(range(100))
+
+    def stop_at(original):
+        def replacement(*args):
+            if next(calls) == call:
+                raise KeyboardInterrupt
+            return original(*args)
+
+        return replacement
+
+    with monkeypatch.context() as patch:
+        if step == "sync":
+            module = "sentidistill_jax.data.teacher_cache.writer"
+            patch.setattr(f"{module}.sync", stop_at(sys.modules[module].sync))
+        else:
+            patch.setattr(pathlib.Path, "rename", stop_at(pathlib.Path.rename))
+        try:
+            write_cache(tmp_path / "cut", manifest)
+            stopped = False
+        except KeyboardInterrupt:
+            stopped = True
+    assert stopped == (step == "sync" or call < 5)  # two shards, their logs, the manifest
+    assert len(CacheWriter(tmp_path / "cut", manifest).missing_shards()) >= (call < 4)
+    write_cache(tmp_path / "cut", manifest)
+    assert files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
+
+
+def test_killed_processes_redo_at_most_a_shard_each(tmp_path):
+    write_cache(tmp_path / "whole", victim.MANIFEST)
+    directory = tmp_path / "killed"
+    rng = np.random.default_rng(0)
+    kills = 0
+    while CacheWriter(directory, victim.MANIFEST).missing_shards():
+        missing = set(CacheWriter(directory, victim.MANIFEST).missing_shards())
+        processes = [start_victim(directory, process, 2) for process in range(2)]
+        for process in processes:
+            assert process.stdout is not None
+            process.stdout.readline()  # it has begun a shard
+        time.sleep(rng.uniform(0, 0.02))
+        for process in processes:
+            process.send_signal(signal.SIGKILL)
+        still_missing = set(CacheWriter(directory, victim.MANIFEST).missing_shards())
+        for process in processes:
+            assert process.stdout is not None
+            begun = {int(line) for line in process.communicate()[0].split()}
+            assert process.returncode in (-signal.SIGKILL, 0)
+            assert len(begun & still_missing) <= 1
+        assert still_missing <= missing
+        kills += 1
+        if kills == 3:
+            for process in [start_victim(directory, process, 2) for process in range(2)]:
+                assert process.wait() == 0 if process.communicate() else False
+    assert kills >= 2
+    CacheWriter(directory, victim.MANIFEST).finish()
+    assert files_of(directory) == files_of(tmp_path / "whole")
+
+
+def broken(**changes):
+    """Record 0 with changed fields, or with targets whose fields are changed."""
+    record = make_record(0, MANIFEST)
+    of_targets = {name: value for name, value in changes.items() if hasattr(record.targets, name)}
+    targets = dataclasses.replace(record.targets, **of_targets)
+    of_record = {name: value for name, value in changes.items() if name not in of_targets}
+    return dataclasses.replace(record, targets=targets, **of_record)
+
+
+TARGETS: SparseTargets = make_record(0, MANIFEST).targets
+LABELS = make_record(0, MANIFEST).labels
+assert LABELS is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"key": b"short"}, "a key of 16 bytes"),
+        ({"completion_start": len(make_record(0, MANIFEST).tokens)}, "a completion"),
+        ({"completion_start": 0}, "one row of targets for each completion token"),
+        ({"tail_logprobs": TARGETS.tail_logprobs[:, :1]}, "tail_logprobs of shape"),
+        ({"ids": TARGETS.ids[:-1]}, "as many ids and logprobs as counted"),
+        ({"ids": np.zeros_like(TARGETS.ids)}, "distinct ids at each position"),
+        ({"ids": TARGETS.ids + 1000}, "ids from 0 to 999"),
+        ({"logprobs": np.full_like(TARGETS.logprobs, -np.inf)}, "finite logprobs"),
+        ({"logprobs": TARGETS.logprobs - 1}, "entries and tail of mass 1 at temperature 1"),
+        ({"tail_logprobs": TARGETS.tail_logprobs * np.nan}, "tail_logprobs below 0"),
+        ({"labels": dataclasses.replace(LABELS, position=99)}, "an answer position"),
+        ({"labels": dataclasses.replace(LABELS, logprobs=LABELS.logprobs[:1])}, "labels of one"),
+    ],
+)
+def test_a_record_that_cannot_come_back_is_refused(tmp_path, changes, expected):
+    records = [make_record(1, MANIFEST), *(make_record(i, MANIFEST) for i in (2, 3))]
+    with pytest.raises(ValueError, match=r"record 0 \(prompt prompt-0\) must have") as error:
+        CacheWriter(tmp_path, MANIFEST).write_shard(0, [broken(**changes), *records])
+    assert expected in str(error.value)
+    assert not list(tmp_path.glob("shard-*"))
+
+
+def test_shares_that_are_no_whole_counts_are_refused(tmp_path):
+    manifest = make_manifest(mode="sampled", num_draws=7, temperatures=(1.0,))
+    with pytest.raises(ValueError, match="whole counts of 7 draws"):
+        CacheWriter(tmp_path, manifest).write_shard(0, make_records(manifest)[:4])
+
+
+def test_a_shard_of_another_size_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"shard 2 got 3 records, expected 2 \(indices 8 to 9\)"):
+        CacheWriter(tmp_path, MANIFEST).write_shard(2, make_records(MANIFEST)[:3])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("mode", "top"),
+        ("codec", "zip"),
+        ("vocab_size", 2**18 + 1),
+        ("top_k", 0),
+        ("temperatures", (2.0, 1.0)),
+        ("temperatures", (1.0, 0.0)),
+        ("top_p", 0.9),
+        ("num_draws", 3),
+        ("num_records", 0),
+        ("records_per_shard", 0),
+    ],
+)
+def test_a_manifest_that_makes_no_sense_is_refused(field, value):
+    with pytest.raises(ValueError, match=f"cache manifest {field}="):
+        make_manifest(**{field: value})

@@ -1,0 +1,54 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sentidistill_jax.evaluation.extract import extract_answer
+
+from .golden import read_vectors
+
+# The expression the reference applies to the whole text, prompt included.
+OFFICIAL_PATTERN = re.compile(r"Label:\s*(.*?)(?=\s*(?=Sentence:|\n|$))", re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("generation", "answer"),
+    [
+        ("", ""),
+        (" []", "[]"),
+        ("\n\n [('a', 'b')] \t\nmore", "[('a', 'b')]"),
+        (" ```python\n[]\n```", "```python"),
+        (" [('a', 'b')]   Sentence: next", "[('a', 'b')]"),
+        ("\nSentence: next\nLabel: []", ""),
+        (" [('x Sentence: y', 'b')]", "[('x"),
+        (" []\rmore\u2028still\n", "[]\rmore\u2028still"),
+        (" Label: []", "Label: []"),
+    ],
+)
+def test_answer(generation, answer):
+    assert extract_answer(generation) == answer
+
+
+def test_lenient_answer_keeps_its_lines():
+    generation = " ```python\n[('a', 'b')]\n```\n\nSentence: next\nLabel: []"
+    assert extract_answer(generation, lenient=True) == "```python\n[('a', 'b')]\n```"
+
+
+pieces = st.sampled_from(["Sentence:", "Sentence", ":", "\n", " ", "\t", "\r", "\u2028", "a", "[]"])
+
+
+@given(st.lists(pieces, max_size=12).map("".join))
+def test_equals_the_official_expression(generation):
+    assert extract_answer(generation) == OFFICIAL_PATTERN.findall("Label:" + generation)[0]
+
+
+def test_long_generations_take_linear_time():
+    spaces = " " * 1_000_000
+    assert extract_answer(f"{spaces}a{spaces}b{spaces}") == f"a{spaces}b"
+
+
+@pytest.mark.golden
+def test_official_answers(golden_dir):
+    for row in read_vectors(golden_dir / "extract.jsonl"):
+        assert extract_answer(row["generation"]) == row["extracted"], row
