@@ -18,7 +18,7 @@ DEMO = ["matplotlib>=3.9"]
 setup(
     name="sentidistill-jax",
     version=VERSION[1],
-    description="Distil the sentiment ability of a large language model into a compact Flax student",
+    description="Distil the sentiment ability of large language models into compact Flax students",
     long_description=(ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

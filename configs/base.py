@@ -4,12 +4,14 @@ Other configs start from this one and change a few fields. On the command line e
 `--config.<section>.<field>=<value>`; a name that is not here is an error.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
     """A single-stage distillation of the embedded teacher into its own first six layers."""
-    config = ConfigDict()
+    config: Any = ConfigDict()
     config.stage = "knowdist"  # which corpus and cache: knowdist or icldist
     config.name = "knowdist"  # of the training run, a folder under workdir/students
     config.seed = 0  # of shuffles, draws and sampling

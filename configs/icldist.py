@@ -3,12 +3,14 @@
 sentidistill corpus --config=configs/icldist.py --workdir=DIR, then teach, then train.
 """
 
+from typing import Any
+
 from configs import base
 
 
 def get_config():
     """Label targets, from the student that KnowDist trained."""
-    config = base.get_config()
+    config: Any = base.get_config()
     config.stage = "icldist"
     config.name = "both"
     config.student.source = "students/knowdist"

@@ -49,12 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     module = importlib.import_module(f"sentidistill_jax.cli.verbs.{name}")
+    # ml_collections looks for --config.FIELD in sys.argv, whoever called.
+    sys.argv = [f"sentidistill {name}", *rest]
     values = flags.FlagValues()
     try:
         module.VERB.define_flags(values)
         if any(word in ("-h", "--help") for word in rest):
             flags_help = values.get_help(include_special_flags=False)
-            print(f"{module.__doc__.strip()}\n\nFlags:\n{flags_help}")
+            print(f"{str(module.__doc__).strip()}\n\nFlags:\n{flags_help}")
             return 0
         _parse(values, name, rest)
         module.VERB.run(values)

@@ -6,6 +6,7 @@ share of its rows. Grain reads ahead in threads.
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import grain.python as grain
 import jax
@@ -162,7 +163,7 @@ def calibrated_answer(record: CacheRecord, ids: np.ndarray, logprobs: np.ndarray
 
 def iterate(batches: PackedBatches, mesh: Mesh, *, start_step: int) -> Iterator[Batch]:
     """Yields the batches from `start_step` on, placed on the mesh, reading ahead in threads."""
-    dataset = grain.MapDataset.source(batches)[start_step:]
+    dataset: Any = grain.MapDataset.source(batches)[start_step:]  # type: ignore[arg-type]
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
     placement = sharding.batch_sharding(mesh)
     for arrays in dataset.to_iter_dataset(options):

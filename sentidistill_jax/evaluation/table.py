@@ -113,10 +113,11 @@ def aggregate(results: Iterable[RunResult]) -> Table:
 
 
 def _row(experiment: str, model: str, k_shot: int, runs: list[RunResult]) -> Row:
-    values = _values(runs)
+    means = _means(runs)
+    values = {name: means.get(name, 0.0) for name in TASKS}
     seeds = tuple(sorted({run.seed for run in runs}))
-    by_seed = {seed: [run for run in runs if run.seed == seed] for seed in seeds}
-    complete = [_values(of_seed) for of_seed in by_seed.values() if not _missing(of_seed)]
+    by_seed = [_means([run for run in runs if run.seed == seed]) for seed in seeds]
+    complete = [of_seed for of_seed in by_seed if len(of_seed) == len(TASKS)]
     return Row(
         experiment,
         model,
@@ -129,30 +130,22 @@ def _row(experiment: str, model: str, k_shot: int, runs: list[RunResult]) -> Row
             for category in CATEGORIES
         },
         average=statistics.fmean(values.values()),
-        missing=_missing(runs),
+        missing=tuple(name for name in TASKS if name not in means),
         seeds=seeds,
         deviations={
-            name: _deviation(
-                [
-                    _values(of_seed)[name]
-                    for of_seed in by_seed.values()
-                    if name not in _missing(of_seed)
-                ]
-            )
+            name: _deviation([of_seed[name] for of_seed in by_seed if name in of_seed])
             for name in TASKS
         },
         average_deviation=_deviation([statistics.fmean(one.values()) for one in complete]),
     )
 
 
-def _values(runs: list[RunResult]) -> dict[str, float]:
-    scores = {name: [round(run.f1, 4) for run in runs if run.dataset == name] for name in TASKS}
-    return {name: 100 * statistics.fmean(f1 or [0.0]) for name, f1 in scores.items()}
-
-
-def _missing(runs: list[RunResult]) -> tuple[str, ...]:
-    present = {run.dataset for run in runs}
-    return tuple(name for name in TASKS if name not in present)
+def _means(runs: list[RunResult]) -> dict[str, float]:
+    """Mean F1 in percent of each dataset that has a run."""
+    scores: dict[str, list[float]] = {}
+    for run in runs:
+        scores.setdefault(run.dataset, []).append(round(run.f1, 4))
+    return {name: 100 * statistics.fmean(f1) for name, f1 in scores.items()}
 
 
 def _deviation(values: list[float]) -> float | None:

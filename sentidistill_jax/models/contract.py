@@ -6,18 +6,24 @@ elsewhere).
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def contract(spec: str, left: jax.Array, right: jax.Array) -> jax.Array:
     """Two-operand einsum; `right` is cast to the dtype of `left`, the result is float32.
 
     Every letter must occur in two of the three parts of `spec`. The gradient of each operand has
     its dtype, so that of a float32 parameter is never rounded.
     """
+    product: Any = _contract
+    return product(spec, left, right)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _contract(spec, left, right):
     return _product(spec, left, right.astype(left.dtype))
 
 
@@ -31,7 +37,7 @@ def _product(spec: str, left: jax.Array, right: jax.Array) -> jax.Array:
 
 
 def _forward(spec, left, right):
-    return contract(spec, left, right), (left, right)
+    return _contract(spec, left, right), (left, right)
 
 
 def _backward(spec, operands, cotangent):
@@ -44,4 +50,4 @@ def _backward(spec, operands, cotangent):
     return left_gradient.astype(left.dtype), right_gradient.astype(right.dtype)
 
 
-contract.defvjp(_forward, _backward)
+_contract.defvjp(_forward, _backward)

@@ -17,7 +17,7 @@ from sentidistill_jax.models.config import ModelConfig
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.sharding import state_shardings
 
-Path = tuple[str, ...]
+Path = tuple[Any, ...]
 
 # Our parameter -> Hugging Face tensor. Those with {layer} are stacked along a leading layers dim.
 # Hugging Face linear layers are [out, in]; ours are [in, out] with heads kept as a dim.
@@ -85,7 +85,7 @@ def load_decoder(
         missing = [name for name in names if name not in tensors]
         if missing:
             raise ValueError(f"the model files lack the tensor {missing[0]!r}; is it a {config}?")
-        value = np.empty(shape, np.float32)
+        value: Any = np.empty(shape, np.float32)
         for target, name in zip(value if stacked else [value], names, strict=True):
             tensor = tensors[name]()
             if tensor.size != target.size:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from sentidistill_jax.artifact import Artifact, file_fingerprint, write_json
 from sentidistill_jax.corpus.build import build_icldist, build_knowdist, distillation_texts
@@ -15,6 +14,7 @@ from sentidistill_jax.corpus.icldist import MINIMAL, TASKS, build_prompt
 from sentidistill_jax.corpus.leakage import LeakageReport, load_test_sentences
 from sentidistill_jax.corpus.records import Prompt, read_records, write_records
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText, load_user_texts
+from sentidistill_jax.settings import Config
 from sentidistill_jax.stages.teacher import Teacher
 from sentidistill_jax.teacher.annotate import Annotation
 from sentidistill_jax.workdir import Workdir
@@ -22,7 +22,7 @@ from sentidistill_jax.workdir import Workdir
 _CHUNK = 256  # texts between two saves while labelling
 
 
-def sentibench_dir(config: ConfigDict) -> pathlib.Path | None:
+def sentibench_dir(config: Config) -> pathlib.Path | None:
     """The SentiBench folder that the config or the environment names, or None.
 
     Raises:
@@ -39,7 +39,7 @@ def sentibench_dir(config: ConfigDict) -> pathlib.Path | None:
     return pathlib.Path(named)
 
 
-def prepare_texts(config: ConfigDict, workdir: Workdir) -> None:
+def prepare_texts(config: Config, workdir: Workdir) -> None:
     """Reads, cleans, guards and samples the user texts, once per working directory."""
     bench = sentibench_dir(config)
     artifact = Artifact(
@@ -107,7 +107,7 @@ def _sample(
     return sorted(sampled, key=lambda text: text.id)
 
 
-def annotate(config: ConfigDict, workdir: Workdir, load_teacher: Callable[[], Teacher]) -> None:
+def annotate(config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher]) -> None:
     """Has the teacher label training texts in the sentiment tasks; resumes between chunks."""
     texts_path = workdir.texts / "train.jsonl"
     artifact = Artifact(
@@ -160,7 +160,7 @@ def _spread(texts: Sequence[UnlabelledText], most: int) -> list[UnlabelledText]:
     return list(texts[: most or None])
 
 
-def build_prompts(config: ConfigDict, workdir: Workdir) -> None:
+def build_prompts(config: Config, workdir: Workdir) -> None:
     """Writes the prompts of `config.stage`."""
     texts_path = workdir.texts / "train.jsonl"
     annotations_path = workdir.annotations / "annotations.jsonl"
@@ -191,7 +191,7 @@ def build_prompts(config: ConfigDict, workdir: Workdir) -> None:
 
 
 def _knowdist(
-    config: ConfigDict, texts: Sequence[UnlabelledText], labels: Mapping[str, Mapping[str, str]]
+    config: Config, texts: Sequence[UnlabelledText], labels: Mapping[str, Mapping[str, str]]
 ) -> list[Prompt]:
     settings = config.knowdist
     return build_knowdist(
@@ -204,7 +204,7 @@ def _knowdist(
 
 
 def _icldist(
-    config: ConfigDict, texts: Sequence[UnlabelledText], labels: Mapping[str, Mapping[str, str]]
+    config: Config, texts: Sequence[UnlabelledText], labels: Mapping[str, Mapping[str, str]]
 ) -> Iterator[Prompt]:
     settings = config.icldist
     known = [

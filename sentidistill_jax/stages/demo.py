@@ -3,8 +3,7 @@
 import functools
 import time
 
-from ml_collections import ConfigDict
-
+from sentidistill_jax.settings import Config
 from sentidistill_jax.stages import corpus, evaluate
 from sentidistill_jax.stages.report import report
 from sentidistill_jax.stages.students import train_student
@@ -12,7 +11,7 @@ from sentidistill_jax.stages.teacher import Teacher, teach
 from sentidistill_jax.workdir import Workdir
 
 
-def demo(config: ConfigDict, workdir: Workdir) -> None:
+def demo(config: Config, workdir: Workdir) -> None:
     """Runs the story of configs/demo.py and prints its table.
 
     Args:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from sentidistill_jax import __version__, sharding
 from sentidistill_jax.artifact import write_json
@@ -23,6 +22,7 @@ from sentidistill_jax.evaluation.tasks import TASKS
 from sentidistill_jax.inference.engine import Engine
 from sentidistill_jax.inference.label_scoring import score_labels
 from sentidistill_jax.models.load import LoadedModel
+from sentidistill_jax.settings import Config
 from sentidistill_jax.stages.corpus import sentibench_dir
 from sentidistill_jax.stages.teacher import Teacher, make_engine
 from sentidistill_jax.teacher.calibration import ensemble
@@ -52,9 +52,7 @@ def zero_shot(engine: Engine, model: LoadedModel, name: str) -> Labeller:
     return label
 
 
-def evaluate_teacher(
-    config: ConfigDict, workdir: Workdir, load_teacher: Callable[[], Teacher]
-) -> None:
+def evaluate_teacher(config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher]) -> None:
     """Scores the teacher raw and calibrated; the offsets come from training texts."""
     if all(_is_done(workdir.evaluation(f"teacher-{kind}")) for kind in ("raw", "calibrated")):
         return
@@ -78,7 +76,7 @@ def evaluate_teacher(
     evaluate("teacher-calibrated", config, workdir, of(offsets), None)
 
 
-def evaluate_student(name: str, config: ConfigDict, workdir: Workdir) -> None:
+def evaluate_student(name: str, config: Config, workdir: Workdir) -> None:
     """Scores the student that `config.student` describes under a name of its own."""
     if _is_done(workdir.evaluation(name)):
         return
@@ -97,7 +95,7 @@ def _is_done(directory: pathlib.Path) -> bool:
 
 def evaluate(
     name: str,
-    config: ConfigDict,
+    config: Config,
     workdir: Workdir,
     labeller: Labeller,
     sentibench_model: tuple[Engine, LoadedModel] | None,
@@ -129,7 +127,7 @@ def evaluate(
     most = config.evaluation.sentibench_examples
     if bench is not None and most >= 0 and sentibench_model is not None:
         engine, model = sentibench_model
-        for task in TASKS:
+        for task in TASKS.values():
             if not task.label_words:
                 continue
             data = load_dataset(task.name, bench)

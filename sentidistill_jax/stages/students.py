@@ -2,16 +2,15 @@
 
 import pathlib
 
-from ml_collections import ConfigDict
-
 from sentidistill_jax.artifact import Artifact, file_fingerprint
 from sentidistill_jax.export import export
+from sentidistill_jax.settings import Config
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.training.train import check_batch_size, train
 from sentidistill_jax.workdir import Workdir
 
 
-def train_student(config: ConfigDict, workdir: Workdir) -> pathlib.Path:
+def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
     """Trains `config.name` from the cache of `config.stage`; resumes; returns the model directory.
 
     Raises:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 from transformers import PreTrainedTokenizerBase
 
 from sentidistill_jax import sharding
@@ -18,6 +17,7 @@ from sentidistill_jax.data.teacher_cache import CacheManifest, CacheReader, Cach
 from sentidistill_jax.inference.engine import Engine
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.models.load import LoadedModel, load_model, tokenizer_fingerprint
+from sentidistill_jax.settings import Config
 from sentidistill_jax.teacher.annotate import Annotation, LabelTeacher
 from sentidistill_jax.teacher.capture import Capture
 from sentidistill_jax.teacher.filters import reject_reason
@@ -32,13 +32,13 @@ class Teacher:
     engine: Engine
 
     @classmethod
-    def load(cls, config: ConfigDict) -> "Teacher":
+    def load(cls, config: Config) -> "Teacher":
         """Loads `config.teacher` on `config.mesh`."""
         mesh = sharding.make_mesh(config.mesh)
         model = load_model(config.teacher.source, mesh, dtype=jnp.dtype(config.teacher.dtype))
         return cls(model, make_engine(model, mesh, config.teacher.tokens_per_batch))
 
-    def labeller(self, task: str, settings: ConfigDict) -> LabelTeacher:
+    def labeller(self, task: str, settings: Config) -> LabelTeacher:
         """The teacher as a labeller of one task, with `config.annotate`'s demonstrations."""
         return LabelTeacher(
             self.engine, self.model.tokenizer, task, settings.k_shot, settings.draws
@@ -52,7 +52,7 @@ def make_engine(model: LoadedModel, mesh: jax.sharding.Mesh, tokens_per_batch: i
     return Engine(model.decoder, mesh, pad_id=int(pad), tokens_per_batch=tokens_per_batch)  # type: ignore[arg-type]
 
 
-def teach(config: ConfigDict, workdir: Workdir, load_teacher: Callable[[], Teacher]) -> None:
+def teach(config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher]) -> None:
     """Writes the teacher cache of `config.stage`; resumes at the first missing shard.
 
     The teacher first answers every prompt into a draft. What it wrote itself is then filtered, and

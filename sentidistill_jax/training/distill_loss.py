@@ -148,43 +148,41 @@ def loss_from_logits(
     """Loss and terms, see `distill_loss`; under `vocab_axis` logits are this device's part."""
     if logit_softcap is not None:
         logits = logit_softcap * jnp.tanh(logits / logit_softcap)
-    teacher, labels = targets.teacher, targets.labels
+    terms = _terms(logits, targets, temperature, divergence, vocab_axis)
+    weighted = jax.tree.map(lambda weight, term: jnp.sum(weight * term), weights, terms)
+    loss = sum(jax.tree.leaves(weighted), jnp.zeros((), jnp.float32))
+    return loss, jax.lax.stop_gradient(terms)
 
-    ids = [targets.tokens[:, None]]
-    kept = [jnp.zeros_like(ids[0], dtype=bool)]
+
+def _terms(logits, targets, temperature, divergence, vocab_axis):
+    tokens, teacher, labels = targets
+    # One gather serves all terms: the slots of a row are its target, its top k, its labels.
+    ids = [tokens[:, None]]
+    kept = [jnp.zeros_like(tokens[:, None], dtype=bool)]
     if teacher is not None:
-        ids.append(jnp.where(teacher.kept, teacher.top_k_ids, -1))
+        ids.append(teacher.top_k_ids)
         kept.append(teacher.kept)
     if labels is not None:
         ids.append(labels.label_ids)
         kept.append(jnp.zeros_like(labels.label_ids, dtype=bool))
-    temperatures = (1.0,) if temperature is None else (1.0, temperature)
     summary = summarize_logits(
         logits,
         jnp.concatenate(ids, axis=1),
         jnp.concatenate(kept, axis=1),
-        temperatures,
+        (1.0,) if temperature is None else (1.0, temperature),
         vocab_axis,
     )
-
-    gathered, tails = summary.gathered, summary.tail_logsumexps
     k = 0 if teacher is None else teacher.top_k_ids.shape[1]
-    target_logits, top_k_logits, label_logits = jnp.split(gathered, (1, 1 + k), axis=1)
-    if teacher is None:
-        logsumexp, divergences = tails[0], None
-    else:
+    target_logits, top_k_logits, label_logits = jnp.split(summary.gathered, (1, 1 + k), axis=1)
+    tails = summary.tail_logsumexps
+
+    logsumexp, divergences, label_kls = tails[0], None, None
+    if teacher is not None:
         outcomes = student_outcome_logits(top_k_logits, tails[0], teacher)
         logsumexp = jax.nn.logsumexp(outcomes, axis=-1)
         if temperature is not None:
             outcomes = student_outcome_logits(top_k_logits / temperature, tails[1], teacher)
         divergences = sparse_divergence(divergence, outcomes, teacher)
-    terms = LossTerms(
-        ce=logsumexp - target_logits[:, 0],
-        divergence=divergences,
-        label_kl=None
-        if labels is None
-        else losses.label_kl(label_logits, labels.label_logprobs, labels.label_ids),
-    )
-    weighted = jax.tree.map(lambda weight, term: jnp.sum(weight * term), weights, terms)
-    loss = sum(jax.tree.leaves(weighted), jnp.zeros((), jnp.float32))
-    return loss, jax.lax.stop_gradient(terms)
+    if labels is not None:
+        label_kls = losses.label_kl(label_logits, labels.label_logprobs, labels.label_ids)
+    return LossTerms(logsumexp - target_logits[:, 0], divergences, label_kls)

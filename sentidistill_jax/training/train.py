@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from sentidistill_jax import sharding
@@ -22,6 +21,7 @@ from sentidistill_jax.errors import Interrupted
 from sentidistill_jax.metric_writer import MetricWriter
 from sentidistill_jax.models.load import LoadedModel, load_model, tokenizer_fingerprint
 from sentidistill_jax.models.prune import keep_layers
+from sentidistill_jax.settings import Config
 from sentidistill_jax.training.objectives import Objective
 from sentidistill_jax.training.optimizer import make_optimizer, make_schedule, trainable_filter
 from sentidistill_jax.training.train_step import TrainState, train_step
@@ -31,7 +31,7 @@ class NonFiniteLossError(ArithmeticError):
     """The loss or its gradient became infinite or not a number."""
 
 
-def check_batch_size(config: ConfigDict, mesh: jax.sharding.Mesh) -> None:
+def check_batch_size(config: Config, mesh: jax.sharding.Mesh) -> None:
     """Refuses batches that do not divide over mesh and micro-batches.
 
     Raises:
@@ -47,7 +47,7 @@ def check_batch_size(config: ConfigDict, mesh: jax.sharding.Mesh) -> None:
         )
 
 
-def load_student(config: ConfigDict, mesh: jax.sharding.Mesh) -> LoadedModel:
+def load_student(config: Config, mesh: jax.sharding.Mesh) -> LoadedModel:
     """The student before training, as `config.student` describes it."""
     student = config.student
     loaded = load_model(student.source, mesh, dtype=jnp.dtype(student.dtype), remat=student.remat)
@@ -59,7 +59,7 @@ def load_student(config: ConfigDict, mesh: jax.sharding.Mesh) -> LoadedModel:
 
 
 def train(
-    config: ConfigDict,
+    config: Config,
     caches: Sequence[pathlib.Path],
     workdir: pathlib.Path,
     *,
@@ -184,7 +184,7 @@ def train(
 def _report(
     pending: tuple[int, Any],
     batches: PackedBatches,
-    config: ConfigDict,
+    config: Config,
     writer: MetricWriter,
     bar: tqdm,
     since: float,

@@ -38,9 +38,9 @@ def exact_targets(
     return SparseTargets(
         counts=np.array([len(ids) for ids in kept], np.int32),
         ids=np.concatenate(kept).astype(np.int32),
-        logprobs=np.concatenate(
-            [row[ids] for row, ids in zip(logprobs, kept, strict=True)]
-        ).astype(np.float32),
+        logprobs=np.concatenate([row[ids] for row, ids in zip(logprobs, kept, strict=True)]).astype(
+            np.float32
+        ),
         tail_logprobs=tails,
     )
 

@@ -85,9 +85,7 @@ def test_fast_is_exact(shape):
 @settings(deadline=None)
 def test_small_keeps_ids_and_both_bounds(shape, temperatures):
     targets = targets_of(shape, temperatures)
-    got = recode(
-        targets, codec="small", vocab_size=shape[2], top_k=1, temperatures=temperatures
-    )
+    got = recode(targets, codec="small", vocab_size=shape[2], top_k=1, temperatures=temperatures)
     assert_within_bounds(got, targets, temperatures)
 
 
@@ -128,9 +126,7 @@ def test_small_with_a_kept_token_of_hardly_any_mass():
 
 def test_small_needs_more_levels_at_more_temperatures():
     """The KL bound holds at each temperature of the manifest, not at 1 alone."""
-    targets = random_targets(
-        np.random.default_rng(0), 200, max_entries=32, temperatures=(1.0, 0.5)
-    )
+    targets = random_targets(np.random.default_rng(0), 200, max_entries=32, temperatures=(1.0, 0.5))
     only_1 = dataclasses.replace(targets, tail_logprobs=targets.tail_logprobs[:, :1])
     got = recode(only_1, codec="small", temperatures=(1.0,))
     given = targets.sorted_by_id()

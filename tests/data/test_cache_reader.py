@@ -27,7 +27,8 @@ def directory(tmp_path):
 def test_every_record_comes_back_exactly(directory):
     reader = open_cache(directory)
     assert len(reader) == 23
-    for got, expected in zip(reader, make_records(MANIFEST), strict=True):
+    read = [reader[index] for index in range(len(reader))]
+    for got, expected in zip(read, make_records(MANIFEST), strict=True):
         assert_same_record(got, expected)
     for index in (-1, 23):
         with pytest.raises(IndexError, match=f"record {index} is none of the 23"):

@@ -62,9 +62,7 @@ def test_top_p_is_the_smallest_set_that_covers(logits, forced):
     for row, (order, probs) in enumerate(
         zip(np.argsort(-logits, axis=1), np.exp(log_softmax(logits)), strict=True)
     ):
-        size = next(
-            (n for n in range(1, CANDIDATES) if probs[order[:n]].sum() >= 0.9), CANDIDATES
-        )
+        size = next((n for n in range(1, CANDIDATES) if probs[order[:n]].sum() >= 0.9), CANDIDATES)
         kept.append(np.union1d(order[:size], [] if forced is None else forced[row, :2]).astype(int))
     sizes = {len(ids) for ids in kept}
     assert len(sizes) > 3 and max(sizes) >= CANDIDATES  # some rows stop early, some at the cap

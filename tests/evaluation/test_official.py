@@ -66,6 +66,18 @@ def test_perfect_answers(sentibench_dir, name, repairs, python, as_json):
 
 
 @pytest.mark.sentibench
+def test_strict_variant_forgives_a_cut_word(sentibench_dir):
+    name = "absa/opener"
+    cut = [
+        str([(*quad[:2], quad[2][:-1], quad[3]) for quad in sequence])
+        for sequence in _gold_sequences(name, sentibench_dir)
+    ]
+    strict = ScoringOptions(strict_opener=True)
+    assert official.score(name, cut, sentibench_dir)["f1"] == pytest.approx(0.78644, abs=5e-6)
+    assert official.score(name, cut, sentibench_dir, strict)["f1"] > 0.94
+
+
+@pytest.mark.sentibench
 def test_set_counting_ends_the_reward_for_repetition(sentibench_dir):
     name = "absa/atsa_rest16"
     repeated = [

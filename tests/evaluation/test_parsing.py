@@ -188,7 +188,7 @@ def test_opener_strict_variant():
         "[('food', 'positive'), ('service', 'negative')",
         "Here: [('food', 'positive'), ('service', 'negative')]. Done!",
         '```json\n[\n  ["food", "positive"],\n  ["service", "negative"]\n]\n```',
-        '[["food", "positive"], ["service", "negative"]',
+        '[["food", "positive"], ["service", "negative"], ["fo',
         "[[('food', 'positive')], [('service', 'negative')]]",
         "('food', 'positive'), ('service', 'negative')",
         "Label: [('food', 'positive'), ('service', 'negative'), ('foo",

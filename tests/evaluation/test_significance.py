@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from sentidistill_jax.evaluation.metrics import label_counts, label_scores
+from sentidistill_jax.evaluation.sentiment_graph import graph_scores
 from sentidistill_jax.evaluation.significance import bootstrap_interval, paired_randomisation
 
 NUM_SENTENCES = 400
@@ -51,6 +52,15 @@ def test_randomisation_of_one_disagreement_is_exact():
     second = first.copy()
     second[3] = second[3][::-1]
     assert paired_randomisation(first, second, _accuracy, seed=0).p_value == 1.0
+
+
+def test_randomisation_ignores_rounding():
+    # As above, with fractional counts: the two differences agree only up to rounding.
+    first = np.random.default_rng(6).random((300, 4))
+    first[:, 1::2] = 2, 3
+    second = first.copy()
+    second[3, ::2] = 0.11, 0.07
+    assert paired_randomisation(first, second, graph_scores, seed=0).p_value == 1.0
 
 
 def test_randomisation_agrees_with_the_sign_test():

@@ -6,7 +6,6 @@ import sys
 import pytest
 
 from sentidistill_jax.evaluation.tasks import CATEGORIES, TASKS, get_task
-from sentidistill_jax.evaluation.verbalizer import label_token_ids
 
 
 def test_twelve_tasks_four_per_category():
@@ -42,13 +41,6 @@ def test_headers_and_label_words_are_the_published_bytes(golden_dir):
     assert {name: task.header for name, task in TASKS.items()} == published["headers"]
     words = {name: list(task.label_words) for name, task in TASKS.items() if task.label_words}
     assert words == published["label_strings_in_order"]
-
-
-def test_label_token_ids_are_first_tokens():
-    ids = {" negative": [7, 8], " positive": [9], " neutral": [7, 9]}
-    assert label_token_ids(TASKS["sc/imdb"], ids.__getitem__) == (7, 9)
-    with pytest.raises(ValueError, match=r"sc/twitter start with the tokens \[7, 9, 7\]"):
-        label_token_ids(TASKS["sc/twitter"], ids.__getitem__)
 
 
 def test_scorer_imports_no_jax():

@@ -1,5 +1,7 @@
 """ACSA answers: (aspect category, polarity) pairs; any category is accepted."""
 
+from typing import Any
+
 from sentidistill_jax.evaluation.options import OFFICIAL, ScoringOptions
 from sentidistill_jax.evaluation.parsing.answer import (
     ParsedAnswer,
@@ -47,5 +49,5 @@ def _read(text: str):
     return wrap_single_pair(value), ParseStatus.OK
 
 
-def _accept(category: str, polarity: str) -> bool:
+def _accept(category: Any, polarity: Any) -> bool:
     return polarity in POLARITIES

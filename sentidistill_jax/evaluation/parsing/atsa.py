@@ -1,5 +1,7 @@
 """ATSA answers: (aspect term, polarity) pairs, checked against the sentence."""
 
+from typing import Any
+
 from sentidistill_jax.evaluation.options import OFFICIAL, ScoringOptions
 from sentidistill_jax.evaluation.parsing.answer import ParsedAnswer, ParseStatus
 from sentidistill_jax.evaluation.parsing.lenient import read_lenient
@@ -21,7 +23,7 @@ def parse_atsa(answer: str, sentence: str, options: ScoringOptions = OFFICIAL) -
       Pairs of str, and junk that counts as wrong predictions.
     """
 
-    def accept(term: str, polarity: str) -> bool:
+    def accept(term: Any, polarity: Any) -> bool:
         return term in sentence and polarity in POLARITIES
 
     value, status = read_lenient(answer) if options.lenient_parsing else _read(answer)

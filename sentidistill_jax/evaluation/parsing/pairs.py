@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Callable, Iterable
+from typing import Any
 
 # A pair written as text, e.g. 'sushi - positive'.
 _SEPARATORS = re.compile(r"[,\-|]")
 
 INVALID = False  # what the reference puts in place of an invalid pair; never equal to a gold tuple
 
-Accept = Callable[[str, str], bool]  # (term or category, polarity) -> is it a legal pair
+# (term or category, polarity) -> is it a legal pair; str, though bytes literals get here too
+Accept = Callable[[Any, Any], bool]
 
 
 def wrap_single_pair(value: list | tuple) -> list | tuple:
