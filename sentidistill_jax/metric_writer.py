@@ -30,7 +30,9 @@ class MetricWriter:
                         kept.append(line + "\n")
                 except ValueError:
                     continue  # the line that a kill cut short
-        path.write_text("".join(kept))
+        temporary = path.with_name(f".{path.name}")
+        temporary.write_text("".join(kept))
+        temporary.replace(path)
         self._file = path.open("a", buffering=1)
         self._events = SummaryWriter(str(directory), purge_step=resume_step, flush_secs=30)
 

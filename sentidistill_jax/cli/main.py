@@ -5,11 +5,13 @@ import importlib
 import os
 import pathlib
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 from absl import flags
 
 from sentidistill_jax import __version__
+from sentidistill_jax.errors import Interrupted, NonFiniteLossError
 
 # Verb -> what it does, in one line. Its module is sentidistill_jax.cli.verbs.<verb>.
 VERBS = {
@@ -22,7 +24,7 @@ VERBS = {
     "report": "scores of one or more runs to a table and a plot",
     "demo": "the whole story on a laptop: both stages, before and after",
 }
-EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,13 +61,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{str(module.__doc__).strip()}\n\nFlags:\n{flags_help}")
             return 0
         _parse(values, name, rest)
-        module.VERB.run(values)
-    except _user_errors() as error:
+    # Whatever flags and config files stumble over is the user's: a misspelt field is a KeyError.
+    except (flags.Error, OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         return _fail(_one_sentence(error))
+    try:
+        module.VERB.run(values)
+    except (OSError, ValueError) as error:
+        return _fail(_one_sentence(error))
+    except (AttributeError, KeyError) as error:
+        if not _from_config(error):
+            raise
+        return _fail(_one_sentence(error))
+    except NonFiniteLossError as error:
+        return _fail(_one_sentence(error), EXIT_FAILED)
     except KeyboardInterrupt:
         print("\nstopped; run the same command again to go on.", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except _interrupted() as error:
+    except Interrupted as error:
         print(f"\n{error}", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
@@ -94,15 +106,9 @@ def _parse(values: flags.FlagValues, name: str, arguments: Sequence[str]) -> Non
         raise flags.Error(f"unexpected argument {left[0]!r}; flags are written --name=value.")
 
 
-def _user_errors() -> tuple[type[Exception], ...]:
-    """What the user can cause: bad flags, fields, files, sizes. Anything else is a bug."""
-    return (flags.Error, ValueError, FileNotFoundError, AttributeError, KeyError, TypeError)
-
-
-def _interrupted() -> type[Exception]:
-    from sentidistill_jax.errors import Interrupted
-
-    return Interrupted
+def _from_config(error: Exception) -> bool:
+    """Whether a config lacks a field that the verb reads; other such errors are bugs of ours."""
+    return "ml_collections" in traceback.extract_tb(error.__traceback__)[-1].filename
 
 
 def _one_sentence(error: Exception) -> str:
@@ -115,6 +121,6 @@ def _one_sentence(error: Exception) -> str:
     return " ".join(text.split())
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, code: int = EXIT_USAGE) -> int:
     print(f"sentidistill: {message}", file=sys.stderr)
-    return EXIT_USAGE
+    return code

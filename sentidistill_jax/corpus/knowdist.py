@@ -33,19 +33,19 @@ def build_prompt(
         text_id=text.id,
         prompt=f"{chosen.wordings[wording]}\n\n{_question(chosen, text.text, None)}",
         # One wording for the teacher, whose cache then reads one beginning per perspective.
-        teacher_prompt=shared_prefix(perspective, 0, conditioned=verdict is not None) + question,
+        teacher_prompt=shared_prefix(perspective, conditioned=verdict is not None) + question,
         wording=wording,
     )
 
 
-def shared_prefix(perspective: str, wording: int, *, conditioned: bool) -> str:
-    """The start of all teacher prompts of a perspective and wording; a KV cache reads it once."""
+def shared_prefix(perspective: str, *, conditioned: bool) -> str:
+    """The start of all teacher prompts of a perspective; a KV cache reads it once."""
     chosen = PERSPECTIVES[perspective]
     examples = [
         f"{_question(chosen, one.text, one.verdict if conditioned else None)} {one.answer}"
         for one in chosen.examples
     ]
-    return "\n\n".join([chosen.wordings[wording], *examples]) + "\n\n"
+    return "\n\n".join([chosen.wordings[0], *examples]) + "\n\n"
 
 
 def _question(perspective: Perspective, text: str, verdict: Verdict | None) -> str:

@@ -41,6 +41,15 @@ class LabelTeacher:
     k_shot: int
     draws: int
 
+    def __post_init__(self):
+        """Refuses what would fail only after hours of labelling."""
+        tasks = [name for name, task in icldist.TASKS.items() if task.labels and task.seeds]
+        if self.task not in tasks:
+            raise ValueError(f"annotate.tasks has {self.task!r}, expected some of {tasks}.")
+        if self.draws < 1:
+            raise ValueError(f"annotate.draws={self.draws} must be at least 1.")
+        icldist.seed_demonstrations(self.task, self.k_shot)
+
     @property
     def labels(self) -> tuple[str, ...]:
         """The task's labels, in the order of all arrays here."""
@@ -64,18 +73,22 @@ class LabelTeacher:
         return np.stack(by_draw, axis=1)
 
     def offsets(self, pool_scores: np.ndarray, prior: Sequence[float] | None) -> np.ndarray:
-        """Calibration offsets [draws, labels] from scores on pool texts [texts, draws, labels].
+        """Calibration offsets [draws, labels] from scores on pool texts [texts, draws, labels]."""
+        return fit_offsets(pool_scores, self.prior(prior))
+
+    def prior(self, shares: Sequence[float] | None) -> np.ndarray:
+        """The class prior [labels] that some shares stand for; uniform for None.
 
         Raises:
-          ValueError: If the prior is not one positive share per label.
+          ValueError: If there is not one positive share per label.
         """
-        shares = np.asarray(prior or [1 / len(self.labels)] * len(self.labels), np.float64)
-        if shares.shape != (len(self.labels),) or (shares <= 0).any():
+        prior = np.asarray(shares or [1 / len(self.labels)] * len(self.labels), np.float64)
+        if prior.shape != (len(self.labels),) or (prior <= 0).any():
             raise ValueError(
-                f"annotate.priors.{self.task}={prior} must give a positive share for each of"
+                f"annotate.priors.{self.task}={shares} must give a positive share for each of"
                 f" {list(self.labels)}."
             )
-        return fit_offsets(pool_scores, shares / shares.sum())
+        return prior / prior.sum()
 
     def annotations(
         self, texts: Sequence[UnlabelledText], scores: np.ndarray, offsets: np.ndarray

@@ -1,10 +1,12 @@
 """The training loop; reads from top to bottom."""
 
 import functools
+import operator
 import pathlib
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import jax
@@ -17,7 +19,7 @@ from sentidistill_jax import sharding
 from sentidistill_jax.checkpoint import Checkpoints
 from sentidistill_jax.data.loader import BatchShape, PackedBatches, iterate
 from sentidistill_jax.data.teacher_cache import open_cache
-from sentidistill_jax.errors import Interrupted
+from sentidistill_jax.errors import Interrupted, NonFiniteLossError
 from sentidistill_jax.metric_writer import MetricWriter
 from sentidistill_jax.models.load import LoadedModel, load_model, tokenizer_fingerprint
 from sentidistill_jax.models.prune import keep_layers
@@ -27,23 +29,30 @@ from sentidistill_jax.training.optimizer import make_optimizer, make_schedule, t
 from sentidistill_jax.training.train_step import TrainState, train_step
 
 
-class NonFiniteLossError(ArithmeticError):
-    """The loss or its gradient became infinite or not a number."""
+# Fields that count something there must be at least one of.
+_COUNTS = (
+    "data.global_batch_size", "data.micro_batches", "data.epochs", "log_interval",
+    "checkpoint.interval", "checkpoint.keep",
+)  # fmt: skip
 
 
 def check_batch_size(config: Config, mesh: jax.sharding.Mesh) -> None:
-    """Refuses batches that do not divide over mesh and micro-batches.
+    """Refuses counts below one, and batches that do not divide over mesh and micro-batches.
 
     Raises:
-      ValueError: Names the sizes and the nearest that would do.
+      ValueError: Names the field, or the sizes and the nearest that would do.
     """
+    for name in _COUNTS:
+        count = operator.attrgetter(name)(config)
+        if count < 1:
+            raise ValueError(f"{name}={count} must be at least 1.")
     rows, micro = config.data.global_batch_size, config.data.micro_batches
     ways = sharding.batch_rows(mesh) * micro
-    if rows < 1 or rows % ways:
+    if rows % ways:
         raise ValueError(
-            f"data.global_batch_size={rows} must be a positive multiple of {ways} (mesh axes data x"
-            f" fsdp = {sharding.batch_rows(mesh)}, times data.micro_batches = {micro}); try"
-            f" {max(1, -(-rows // ways)) * ways}."
+            f"data.global_batch_size={rows} must be a multiple of {ways} (mesh axes data x fsdp ="
+            f" {sharding.batch_rows(mesh)}, times data.micro_batches = {micro}); try"
+            f" {-(-rows // ways) * ways}."
         )
 
 
@@ -153,25 +162,32 @@ def train(
     )  # fmt: skip
     last_saved = start_step
     pending: tuple[int, Any] | None = None
-    with jax.set_mesh(mesh), _StopSignals() as stop:
+    with (
+        closing(checkpoints),
+        closing(writer),
+        closing(bar),
+        jax.set_mesh(mesh),
+        _StopSignals() as stop,
+    ):
         since = time.perf_counter()
+        step = start_step
         for batch in iterate(batches, mesh, start_step=start_step):
             state, metrics = step_fn(state, batch)
-            step = start_step + 1 if pending is None else pending[0] + 1
+            step += 1
             if pending is not None:
                 since = _report(pending, batches, config, writer, bar, since, last_saved)
             pending = (step, metrics)
             if stop.requested is not None:
                 break
             if step % config.checkpoint.interval == 0 and step < total_steps:
+                # Only a state whose loss was finite is worth keeping.
+                since = _report(pending, batches, config, writer, bar, since, last_saved)
+                pending = None
                 checkpoints.save(state, config.to_dict())
                 last_saved = step
         if pending is not None:
             _report(pending, batches, config, writer, bar, since, last_saved)
             checkpoints.save(state, config.to_dict())
-    checkpoints.close()
-    writer.close()
-    bar.close()
     if stop.requested is not None:
         raise Interrupted(
             f"stopped by {stop.requested.name} after step {int(state.step)} of {total_steps}, which"
@@ -197,8 +213,8 @@ def _report(
     if not (np.isfinite(metrics["loss"]) and np.isfinite(metrics["gradient_norm"])):
         raise NonFiniteLossError(
             f"step {step}: loss {metrics['loss']}, gradient norm {metrics['gradient_norm']}; the"
-            f" last good checkpoint is step {last_saved}. Lower optimizer.learning_rate or"
-            " optimizer.clip_norm."
+            f" last good checkpoint is {f'step {last_saved}' if last_saved else 'none'}; lower"
+            " optimizer.learning_rate or optimizer.clip_norm."
         )
     scalars = scalars_of(metrics, batches.kinds)
     scalars["train/seconds_per_step"] = now - since

@@ -96,4 +96,4 @@ def train_step(
         params=optax.apply_updates(state.params, updates),
         optimizer_state=optimizer_state,
     )
-    return new_state, {"loss": loss, "gradient_norm": optax.global_norm(gradients), **sums}
+    return new_state, {"loss": loss, "gradient_norm": optax.tree.norm(gradients), **sums}

@@ -18,7 +18,7 @@ def test_prompts_in_full():
         "Opposite:"
     )
     assert prompt.teacher_prompt == (
-        "Turn the opinion around: positive becomes negative, negative becomes positive.\n"
+        "Rewrite the text with the opposite sentiment.\n"
         "\n"
         "Text: The jokes land, the songs soar, and the cast is a joy.\n"
         "Sentiment: positive\n"
@@ -60,7 +60,7 @@ def test_without_a_verdict_no_demonstration_shows_one():
 def test_teacher_prompts_share_their_prefix(name, verdict):
     other = UnlabelledText("t2", "tweets", "Other words.")
     for wording in range(len(PERSPECTIVES[name].wordings)):
-        prefix = shared_prefix(name, wording, conditioned=verdict is not None)
+        prefix = shared_prefix(name, conditioned=verdict is not None)
         for text in (TEXT, other):
             prompt = build_prompt(name, text, wording, verdict)
             assert prompt.teacher_prompt.startswith(prefix + f"Text: {text.text}\n")

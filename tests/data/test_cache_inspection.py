@@ -15,6 +15,10 @@ def directory(tmp_path):
     return tmp_path
 
 
+def _shard_bytes(directory):
+    return sum((directory / MANIFEST.shard_name(shard)).stat().st_size for shard in range(5))
+
+
 def test_verify_counts_what_is_there(directory):
     report = verify(directory)
     records = make_records(MANIFEST)
@@ -22,7 +26,7 @@ def test_verify_counts_what_is_there(directory):
     assert report.num_records == 23
     assert report.num_tokens == sum(len(record.tokens) for record in records)
     assert report.num_completion_tokens == sum(len(record.targets.counts) for record in records)
-    assert report.num_bytes == 5 * 2**16  # array_record fills up to 64 KiB
+    assert report.num_bytes == _shard_bytes(directory)
     assert report.num_repeated_keys == 0
     assert report.problems == ()
     assert "every checksum and key fits" in str(report)
@@ -77,7 +81,7 @@ def test_inspect_measures_the_records(directory):
     assert statistics.tokens_by_kind["polarity"] == sum(
         len(record.targets.counts) for record in records if record.kind == "polarity"
     )
-    assert statistics.file_bytes_per_token == 5 * 2**16 / positions
+    assert statistics.file_bytes_per_token == _shard_bytes(directory) / positions
     assert 8 < statistics.target_bytes_per_token < 40
     assert [record.prompt_id for record in statistics.examples] == [
         "prompt-0",
