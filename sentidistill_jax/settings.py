@@ -2,6 +2,19 @@
 
 from typing import Any
 
+import jax.numpy as jnp
+
 # A locked ml_collections.ConfigDict with the fields of configs/base.py. Its attributes are made at
 # run time, so a type checker can say nothing about them.
 Config = Any
+
+
+def compute_dtype(section: str, name: str) -> Any:
+    """The dtype of a section's matrix products.
+
+    Raises:
+      ValueError: If it is neither float32 nor bfloat16.
+    """
+    if name not in ("float32", "bfloat16"):
+        raise ValueError(f"{section}.dtype={name!r} must be 'float32' or 'bfloat16'.")
+    return jnp.dtype(name)

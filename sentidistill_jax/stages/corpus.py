@@ -120,7 +120,13 @@ def annotate(config: Config, workdir: Workdir, load_teacher: Callable[[], Teache
     )
     if artifact.finished:
         return
+    unused = sorted(set(config.annotate.priors) - set(config.annotate.tasks))
+    if unused:
+        raise ValueError(f"annotate.priors has {unused}, which annotate.tasks lacks.")
     teacher = load_teacher()
+    labellers = {task: teacher.labeller(task, config.annotate) for task in config.annotate.tasks}
+    for task, labeller in labellers.items():
+        labeller.prior(config.annotate.priors.get(task))
     artifact.begin()
     texts = read_records(texts_path, UnlabelledText)
     annotations: list[Annotation] = []
@@ -128,7 +134,7 @@ def annotate(config: Config, workdir: Workdir, load_teacher: Callable[[], Teache
     shares: dict[str, dict[str, int]] = {}
     for task, most in config.annotate.tasks.items():
         chosen = _spread(texts, most)
-        labeller = teacher.labeller(task, config.annotate)
+        labeller = labellers[task]
         parts = []
         for start in range(0, len(chosen), _CHUNK):
             part = workdir.annotations / "parts" / f"{task}-{start:06d}.npy"
@@ -160,12 +166,21 @@ def _spread(texts: Sequence[UnlabelledText], most: int) -> list[UnlabelledText]:
     return list(texts[: most or None])
 
 
+def check_stage(config: Config) -> None:
+    """Refuses a stage that is none of the two.
+
+    Raises:
+      ValueError: If it is another.
+    """
+    if config.stage not in ("knowdist", "icldist"):
+        raise ValueError(f"stage={config.stage!r} must be 'knowdist' or 'icldist'.")
+
+
 def build_prompts(config: Config, workdir: Workdir) -> None:
     """Writes the prompts of `config.stage`."""
     texts_path = workdir.texts / "train.jsonl"
     annotations_path = workdir.annotations / "annotations.jsonl"
-    if config.stage not in ("knowdist", "icldist"):
-        raise ValueError(f"stage={config.stage!r} must be 'knowdist' or 'icldist'.")
+    check_stage(config)
     artifact = Artifact(
         workdir.prompts(config.stage),
         {
@@ -177,13 +192,13 @@ def build_prompts(config: Config, workdir: Workdir) -> None:
     )
     if artifact.finished:
         return
-    artifact.begin()
     texts = read_records(texts_path, UnlabelledText)
     labels: dict[str, dict[str, str]] = defaultdict(dict)
     for annotation in read_records(annotations_path, Annotation):
         labels[annotation.task][annotation.text_id] = annotation.label
     build = _knowdist if config.stage == "knowdist" else _icldist
     prompts = list(build(config, texts, labels))
+    artifact.begin()
     write_records(workdir.prompts(config.stage) / "prompts.jsonl", prompts, Prompt)
     counts = Counter(prompt.kind for prompt in prompts)
     artifact.finish({"prompts": counts})

@@ -2,14 +2,13 @@
 
 import json
 import os
-import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from sentidistill_jax import __version__, sharding
-from sentidistill_jax.artifact import write_json
+from sentidistill_jax.artifact import Artifact, file_fingerprint, write_json
 from sentidistill_jax.corpus.icldist import TASKS as ICL_TASKS
 from sentidistill_jax.corpus.icldist import build_prompt
 from sentidistill_jax.corpus.records import read_records
@@ -24,6 +23,7 @@ from sentidistill_jax.inference.label_scoring import score_labels
 from sentidistill_jax.models.load import LoadedModel
 from sentidistill_jax.settings import Config
 from sentidistill_jax.stages.corpus import sentibench_dir
+from sentidistill_jax.stages.students import trained_fingerprint
 from sentidistill_jax.stages.teacher import Teacher, make_engine
 from sentidistill_jax.teacher.calibration import ensemble
 from sentidistill_jax.training.train import load_student
@@ -54,8 +54,16 @@ def zero_shot(engine: Engine, model: LoadedModel, name: str) -> Labeller:
 
 def evaluate_teacher(config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher]) -> None:
     """Scores the teacher raw and calibrated; the offsets come from training texts."""
-    if all(_is_done(workdir.evaluation(f"teacher-{kind}")) for kind in ("raw", "calibrated")):
+    made_from = {
+        "teacher": config.teacher.to_dict(),
+        "annotations": file_fingerprint(workdir.annotations / "manifest.json"),
+    }
+    raw, calibrated = (
+        _artifact(f"teacher-{kind}", config, workdir, made_from) for kind in ("raw", "calibrated")
+    )
+    if raw.finished and calibrated.finished:
         return
+    _check_something_is_labelled(config, workdir)
     teacher = load_teacher()
     labeller = teacher.labeller("sentiment", config.annotate)
     offsets = np.asarray(
@@ -72,29 +80,54 @@ def evaluate_teacher(config: Config, workdir: Workdir, load_teacher: Callable[[]
 
         return label
 
-    evaluate("teacher-raw", config, workdir, of(None), (teacher.engine, teacher.model))
-    evaluate("teacher-calibrated", config, workdir, of(offsets), None)
+    evaluate(raw, config, workdir, of(None), (teacher.engine, teacher.model))
+    evaluate(calibrated, config, workdir, of(offsets), None)
 
 
 def evaluate_student(name: str, config: Config, workdir: Workdir) -> None:
     """Scores the student that `config.student` describes under a name of its own."""
-    if _is_done(workdir.evaluation(name)):
+    source = config.student.source
+    made_from = {
+        "student": config.student.to_dict(),
+        "trained": trained_fingerprint(source, workdir),
+    }
+    artifact = _artifact(name, config, workdir, made_from)
+    if artifact.finished:
         return
+    _check_something_is_labelled(config, workdir)
     config = config.copy_and_resolve_references()
     with config.unlocked():
-        config.student.source = workdir.model_source(config.student.source)
+        config.student.source = workdir.model_source(source)
     mesh = sharding.make_mesh(config.mesh)
     model = load_student(config, mesh)
     engine = make_engine(model, mesh, 8 * config.teacher.tokens_per_batch)
-    evaluate(name, config, workdir, zero_shot(engine, model, name), (engine, model))
+    evaluate(artifact, config, workdir, zero_shot(engine, model, name), (engine, model))
 
 
-def _is_done(directory: pathlib.Path) -> bool:
-    return (directory / "scores.json").exists()
+def _artifact(
+    name: str, config: Config, workdir: Workdir, model_made_from: Mapping[str, Any]
+) -> Artifact:
+    """The scores of a model under a name, refused if they are another model's."""
+    made_from = {
+        "model": model_made_from,
+        "held_out": file_fingerprint(workdir.texts / "held_out.jsonl"),
+        "evaluation": config.evaluation.to_dict(),
+        "sentibench": sentibench_dir(config) is not None,
+    }
+    return Artifact(workdir.evaluation(name), made_from)
+
+
+def _check_something_is_labelled(config: Config, workdir: Workdir) -> None:
+    bench = sentibench_dir(config) is not None and config.evaluation.sentibench_examples >= 0
+    if not bench and not two_class_sets(read_records(workdir.texts / "held_out.jsonl", UserText)):
+        raise ValueError(
+            "there is nothing to score: no held-out text carries a human label, and no SentiBench"
+            " files are used; set SENTIBENCH_DIR or add a labelled source to texts.sources."
+        )
 
 
 def evaluate(
-    name: str,
+    artifact: Artifact,
     config: Config,
     workdir: Workdir,
     labeller: Labeller,
@@ -103,14 +136,14 @@ def evaluate(
     """Writes scores.json and predictions.jsonl of one model, and returns the scores.
 
     Args:
-      name: Of the model, and of its folder under workdir/evaluation.
+      artifact: Where they go; its folder is named after the model.
       config: See configs/base.py.
       workdir: Holds the held-out texts.
       labeller: The model on binary sentiment.
       sentibench_model: Asked the official prompts; None where they do not apply.
     """
-    directory = workdir.evaluation(name)
-    if _is_done(directory):
+    directory = artifact.directory
+    if artifact.finished:
         return json.loads((directory / "scores.json").read_text())
     held_out = two_class_sets(read_records(workdir.texts / "held_out.jsonl", UserText))
     labels = ICL_TASKS["sentiment"].labels
@@ -139,12 +172,12 @@ def evaluate(
             )
             logprobs = score_labels(
                 engine, model.tokenizer, prompts, task.label_words,
-                progress=f"evaluate {name} on {task.name}",
+                progress=f"evaluate {directory.name} on {task.name}",
             )  # fmt: skip
             sets[f"sentibench/{task.name}"] = _scores(gold, logprobs)
             indices = [str(index) for index in range(len(prompts))]
             predictions += _lines(f"sentibench/{task.name}", indices, gold, logprobs, words)
-    directory.mkdir(parents=True, exist_ok=True)
+    artifact.begin()
     with (directory / "predictions.jsonl").open("w") as file:
         file.writelines(json.dumps(line) + "\n" for line in predictions)
         file.flush()
@@ -152,10 +185,11 @@ def evaluate(
     scores = {
         "schema_version": SCHEMA_VERSION,
         "package_version": __version__,
-        "model": name,
+        "model": directory.name,
         "sets": sets,
     }
     write_json(directory / "scores.json", scores)
+    artifact.finish({name: of_set["examples"] for name, of_set in sets.items()})
     return scores
 
 

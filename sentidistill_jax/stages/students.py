@@ -10,6 +10,12 @@ from sentidistill_jax.training.train import check_batch_size, train
 from sentidistill_jax.workdir import Workdir
 
 
+def trained_fingerprint(source: str, workdir: Workdir) -> str:
+    """Hash of the manifest of `students/<name>`; "" for a model that was not trained here."""
+    manifest = workdir.root / source / "manifest.json"
+    return file_fingerprint(manifest) if manifest.is_file() else ""
+
+
 def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
     """Trains `config.name` from the cache of `config.stage`; resumes; returns the model directory.
 
@@ -25,7 +31,11 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
     artifact = Artifact(
         directory,
         {name: config[name].to_dict() for name in sections}
-        | {"cache": file_fingerprint(cache / "manifest.json"), "seed": config.seed},
+        | {
+            "cache": file_fingerprint(cache / "manifest.json"),
+            "initial": trained_fingerprint(config.student.source, workdir),
+            "seed": config.seed,
+        },
     )
     if artifact.finished:
         return directory / "model"

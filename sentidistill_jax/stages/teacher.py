@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 from transformers import PreTrainedTokenizerBase
 
 from sentidistill_jax import sharding
@@ -17,7 +16,7 @@ from sentidistill_jax.data.teacher_cache import CacheManifest, CacheReader, Cach
 from sentidistill_jax.inference.engine import Engine
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.models.load import LoadedModel, load_model, tokenizer_fingerprint
-from sentidistill_jax.settings import Config
+from sentidistill_jax.settings import Config, compute_dtype
 from sentidistill_jax.teacher.annotate import Annotation, LabelTeacher
 from sentidistill_jax.teacher.capture import Capture
 from sentidistill_jax.teacher.filters import reject_reason
@@ -35,7 +34,8 @@ class Teacher:
     def load(cls, config: Config) -> "Teacher":
         """Loads `config.teacher` on `config.mesh`."""
         mesh = sharding.make_mesh(config.mesh)
-        model = load_model(config.teacher.source, mesh, dtype=jnp.dtype(config.teacher.dtype))
+        dtype = compute_dtype("teacher", config.teacher.dtype)
+        model = load_model(config.teacher.source, mesh, dtype=dtype)
         return cls(model, make_engine(model, mesh, config.teacher.tokens_per_batch))
 
     def labeller(self, task: str, settings: Config) -> LabelTeacher:
@@ -72,8 +72,8 @@ def teach(config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher])
     )
     if artifact.finished:
         return
+    sampling = SamplingConfig(**config.generation.to_dict())
     teacher = load_teacher()
-    artifact.begin()
     prompts = read_records(prompts_path, Prompt)
     annotations = read_records(workdir.annotations / "annotations.jsonl", Annotation)
     tokenizer = teacher.model.tokenizer
@@ -81,7 +81,7 @@ def teach(config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher])
         teacher.engine,
         tokenizer,
         teacher_fingerprint=teacher.model.fingerprint,
-        sampling=SamplingConfig(**config.generation.to_dict()),
+        sampling=sampling,
         annotations={(a.task, a.text_id): a for a in annotations},
         seed=config.seed,
     )
@@ -99,6 +99,7 @@ def teach(config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher])
         records_per_shard=config.cache.records_per_shard,
         config={"generation": config.generation.to_dict(), "seed": config.seed},
     )
+    artifact.begin()
     capture.run(prompts, cache / "draft", manifest)
     texts = read_records(workdir.texts / "train.jsonl", UnlabelledText)
     filtered = _filter(

@@ -48,7 +48,12 @@ class LabelTeacher:
             raise ValueError(f"annotate.tasks has {self.task!r}, expected some of {tasks}.")
         if self.draws < 1:
             raise ValueError(f"annotate.draws={self.draws} must be at least 1.")
-        icldist.seed_demonstrations(self.task, self.k_shot)
+        most = len(icldist.TASKS[self.task].seeds)
+        if not 0 <= self.k_shot <= most:
+            raise ValueError(
+                f"annotate.k_shot={self.k_shot} must be 0 to {most}, the handwritten demonstrations"
+                f" of task {self.task!r}."
+            )
 
     @property
     def labels(self) -> tuple[str, ...]:

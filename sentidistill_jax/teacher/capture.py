@@ -37,6 +37,8 @@ _SHARED_CHARACTERS = 160
 _MIN_SHARED = 16  # fewer prompts than this are scored together with others, nothing shared
 # Probability of a computed answer in the label target; the rest is shared by the other labels.
 _COMPUTED_ANSWER_MASS = 0.98
+# Left outside the labels of an annotated answer: a student's mass there costs, but not infinitely.
+_ANNOTATED_TAIL_MASS = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,23 +135,25 @@ class Capture:
         )
 
     def _from_annotation(self, prompt: Prompt, manifest: CacheManifest) -> CacheRecord:
-        """A record without a forward pass: the labels as annotated, certainty about the rest."""
+        """A record without a forward pass: the labels as annotated, near certainty elsewhere."""
         answer = self._answer(prompt)
         count, labels = len(answer.tokens), len(answer.label_ids)
         ids = np.full((count, labels), -1, np.int32)
         logprobs = np.full((count, labels), -np.inf, np.float32)
         ids[:, 0], logprobs[:, 0] = answer.tokens, 0.0
         ids[answer.position], logprobs[answer.position] = answer.label_ids, answer.label_logprobs
+        logprobs += np.log1p(-_ANNOTATED_TAIL_MASS)
+        tail = np.full((count, len(manifest.temperatures)), np.log(_ANNOTATED_TAIL_MASS))
         none = np.zeros((count, 0))
         distribution = SparseDistribution(
             top_k_ids=none,  # type: ignore[arg-type]
             top_k_logprobs=none,  # type: ignore[arg-type]
             chosen_ids=ids,  # type: ignore[arg-type]
             chosen_logprobs=logprobs,  # type: ignore[arg-type]
-            tail_logprobs=np.full((count, len(manifest.temperatures)), -np.inf, np.float32),  # type: ignore[arg-type]
+            tail_logprobs=tail.astype(np.float32),  # type: ignore[arg-type]
         )
         targets = LabelTargets(
-            answer.position, answer.label_ids, answer.label_logprobs, answer.label_logprobs
+            answer.position, answer.label_ids, logprobs[answer.position], answer.label_logprobs
         )
         prompt_tokens = encode_prompt(self._tokenizer, prompt.teacher_prompt)
         return self._record(prompt, prompt_tokens, answer.tokens, distribution, targets)

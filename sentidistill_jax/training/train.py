@@ -23,7 +23,7 @@ from sentidistill_jax.errors import Interrupted, NonFiniteLossError
 from sentidistill_jax.metric_writer import MetricWriter
 from sentidistill_jax.models.load import LoadedModel, load_model, tokenizer_fingerprint
 from sentidistill_jax.models.prune import keep_layers
-from sentidistill_jax.settings import Config
+from sentidistill_jax.settings import Config, compute_dtype
 from sentidistill_jax.training.objectives import Objective
 from sentidistill_jax.training.optimizer import make_optimizer, make_schedule, trainable_filter
 from sentidistill_jax.training.train_step import TrainState, train_step
@@ -59,7 +59,8 @@ def check_batch_size(config: Config, mesh: jax.sharding.Mesh) -> None:
 def load_student(config: Config, mesh: jax.sharding.Mesh) -> LoadedModel:
     """The student before training, as `config.student` describes it."""
     student = config.student
-    loaded = load_model(student.source, mesh, dtype=jnp.dtype(student.dtype), remat=student.remat)
+    dtype = compute_dtype("student", student.dtype)
+    loaded = load_model(student.source, mesh, dtype=dtype, remat=student.remat)
     if not student.layers:
         return loaded
     with jax.set_mesh(mesh):

@@ -1,12 +1,21 @@
 """What `verify` and `inspect` say about a cache."""
 
+import dataclasses
+
 import numpy as np
 import pytest
-from cache_records import make_manifest, make_records, write_cache
+from cache_records import log_softmax, make_manifest, make_records, write_cache
 
-from sentidistill_jax.data.teacher_cache import inspect, verify
+from sentidistill_jax.data.teacher_cache import (
+    CacheWriter,
+    draw,
+    inspect,
+    sampled_targets,
+    verify,
+)
 
 MANIFEST = make_manifest(num_records=23, records_per_shard=5, codec="small")
+NUM_BYTES = 5 * 2**17  # array_record fills its blocks of 64 KiB, one of them with the index
 
 
 @pytest.fixture
@@ -53,8 +62,6 @@ def test_verify_counts_repeated_records(tmp_path):
     manifest = make_manifest(num_records=3, records_per_shard=3)
     records = make_records(manifest)
     records[2] = records[0]
-    from sentidistill_jax.data.teacher_cache import CacheWriter
-
     writer = CacheWriter(tmp_path, manifest)
     writer.write_shard(0, records)
     writer.finish()
@@ -106,15 +113,9 @@ def test_inspect_draws_a_picture(directory):
 
 
 def test_inspect_of_sampled_targets_has_no_tail(tmp_path):
-    from cache_records import log_softmax
-
-    from sentidistill_jax.data.teacher_cache import CacheWriter, draw, sampled_targets
-
     manifest = make_manifest(
         num_records=1, records_per_shard=1, mode="sampled", num_draws=5, temperatures=(1.0,)
     )
-    import dataclasses
-
     record = make_records(manifest)[0]
     rng = np.random.default_rng(0)
     logprobs = log_softmax(rng.normal(size=(len(record.targets.counts), 1000)))

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,8 @@ from sentidistill_jax.data.teacher_cache import (
 MANIFEST = make_manifest()  # ten records: shards of 4, 4 and 2
 
 
-def start_victim(directory: pathlib.Path, process: int = 0, num_processes: int = 1):
+def start_victim(directory: pathlib.Path, process: int, num_processes: int) -> Any:
+    """A process that writes its share of the shards and prints each as it begins it."""
     command = [sys.executable, victim.__file__, str(directory), str(process), str(num_processes)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
@@ -135,28 +137,27 @@ def test_killed_processes_redo_at_most_a_shard_each(tmp_path):
     write_cache(tmp_path / "whole", victim.MANIFEST)
     directory = tmp_path / "killed"
     rng = np.random.default_rng(0)
-    kills = 0
-    while CacheWriter(directory, victim.MANIFEST).missing_shards():
-        missing = set(CacheWriter(directory, victim.MANIFEST).missing_shards())
+
+    def missing() -> set[int]:
+        return set(CacheWriter(directory, victim.MANIFEST).missing_shards())
+
+    before = missing()
+    for _ in range(3):
         processes = [start_victim(directory, process, 2) for process in range(2)]
         for process in processes:
-            assert process.stdout is not None
-            process.stdout.readline()  # it has begun a shard
+            for _ in range(2):  # each has finished a shard and begun another
+                process.stdout.readline()
         time.sleep(rng.uniform(0, 0.02))
         for process in processes:
-            process.send_signal(signal.SIGKILL)
-        still_missing = set(CacheWriter(directory, victim.MANIFEST).missing_shards())
-        for process in processes:
-            assert process.stdout is not None
-            begun = {int(line) for line in process.communicate()[0].split()}
-            assert process.returncode in (-signal.SIGKILL, 0)
-            assert len(begun & still_missing) <= 1
-        assert still_missing <= missing
-        kills += 1
-        if kills == 3:
-            for process in [start_victim(directory, process, 2) for process in range(2)]:
-                assert process.wait() == 0 if process.communicate() else False
-    assert kills >= 2
+            process.kill()
+        begun = [{int(line) for line in process.communicate()[0].split()} for process in processes]
+        assert [process.returncode for process in processes] == [-signal.SIGKILL] * 2
+        after = missing()
+        assert after < before
+        assert all(len(shards & after) <= 1 for shards in begun)
+        before = after
+    for process in [start_victim(directory, process, 2) for process in range(2)]:
+        process.communicate()
     CacheWriter(directory, victim.MANIFEST).finish()
     assert files_of(directory) == files_of(tmp_path / "whole")
 

@@ -18,6 +18,7 @@ def _run(values: flags.FlagValues) -> None:
     from sentidistill_jax.stages import corpus
     from sentidistill_jax.stages.teacher import Teacher
 
+    corpus.check_stage(values.config)
     workdir = common.workdir(values)
     corpus.prepare_texts(values.config, workdir)
     corpus.annotate(values.config, workdir, lambda: Teacher.load(values.config))
