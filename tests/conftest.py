@@ -32,3 +32,10 @@ def sentibench_dir() -> pathlib.Path:
 def golden_dir() -> pathlib.Path:
     """Vectors made by running the official SentiBench scorer."""
     return _shared_folder("SENTIBENCH_GOLDEN_DIR", "../shared/golden")
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+    """A laptop: eight simulated devices would want batches of eight rows and a copy on each."""
+    devices = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda *backend: devices)

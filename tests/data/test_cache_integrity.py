@@ -7,8 +7,11 @@ import pytest
 from cache_records import assert_same_record, files_of, make_manifest, make_records, write_cache
 
 from sentidistill_jax.data.teacher_cache import CacheError, open_cache, verify
+from sentidistill_jax.data.teacher_cache.codec import make_codec
+from sentidistill_jax.data.teacher_cache.serialization import encode_record, read_header
 
-MANIFEST = make_manifest(num_records=6, records_per_shard=2, codec="fast")
+MANIFEST = make_manifest(num_records=6, records_per_shard=2)
+RECORDS = make_records(MANIFEST)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,7 @@ def assert_reads_right_or_not_at_all(directory: pathlib.Path) -> None:
         reader = open_cache(directory)
     except (CacheError, FileNotFoundError):
         return
-    for index, expected in enumerate(make_records(MANIFEST)):
+    for index, expected in enumerate(RECORDS):
         try:
             got = reader[index]
         except CacheError as error:
@@ -48,7 +51,7 @@ def test_flipped_bits(cache):
     for name, data in files_of(cache).items():
         # Shards are padded to 64 KiB with zeros: half of the flips go to where the records are.
         used = len(data.rstrip(b"\0"))
-        for _ in range(100):
+        for _ in range(150):
             bit = int(rng.integers(8 * rng.choice([used, len(data)])))
             damaged = bytearray(data)
             damaged[bit // 8] ^= 1 << bit % 8
@@ -57,6 +60,19 @@ def test_flipped_bits(cache):
             assert_reads_right_or_not_at_all(cache)
         (cache / name).write_bytes(data)
     assert is_sound(cache)
+
+
+def test_a_record_checks_itself_whatever_file_it_lies_in():
+    data = encode_record(RECORDS[0], make_codec(MANIFEST))
+    assert read_header(data).key == RECORDS[0].key
+    for bit in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(CacheError, match="checksum"):
+            read_header(bytes(damaged))
+    for size in range(len(data)):
+        with pytest.raises(CacheError, match="checksum"):
+            read_header(data[:size])
 
 
 def test_cut_files(cache):
@@ -87,9 +103,7 @@ def test_swapped_shards(cache, suffixes):
 
 
 def test_a_shard_of_another_teacher(cache, tmp_path):
-    other = make_manifest(
-        num_records=6, records_per_shard=2, codec="fast", teacher_fingerprint="another"
-    )
+    other = make_manifest(num_records=6, records_per_shard=2, teacher_fingerprint="another")
     write_cache(tmp_path, other)
     files = files_of(cache)
     name = MANIFEST.shard_name(1)

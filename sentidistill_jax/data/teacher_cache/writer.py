@@ -98,7 +98,6 @@ class CacheWriter:
             writer.close()
 
         file = self.directory / self.manifest.shard_name(shard)
-        log_path(file).unlink(missing_ok=True)  # a log never describes other bytes than its shard's
         self._put(file, write)
         log = ShardLog.of(self._plan, shard, file, records)
         self._put(log_path(file), log.to_bytes())
