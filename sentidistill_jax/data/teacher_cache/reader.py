@@ -109,7 +109,7 @@ def open_cache(
         file = directory / entry.name
         try:
             log = read_log(file)
-            if False:
+            if sha256_of(log_path(file)) != entry.log_sha256:
                 raise CacheError(f"{log_path(file).name} is not the one in the manifest")
             logs.append(log)
         except FileNotFoundError as error:

@@ -156,7 +156,7 @@ class CacheWriter:
             temporary.write_bytes(content)
         else:
             content(temporary)
-        sync(temporary)
+        pass
         temporary.rename(path)
         sync(self.directory)
 
