@@ -105,6 +105,14 @@ def test_small_at_the_largest_vocabulary_and_set():
     assert_within_bounds(got, targets, (1.0,))
 
 
+def test_small_spends_18_bits_an_entry_on_random_sets_of_a_large_vocabulary():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (40, 128_256))
+    targets = exact_targets(logits, list(np.argsort(-logits, axis=1)[:, :64]), (1.0,))
+    codec = make_codec(make_manifest(codec="small", vocab_size=128_256, temperatures=(1.0,)))
+    assert len(codec.encode_targets(targets.sorted_by_id())) / 40 < 64 * 18 / 8
+
+
 def test_small_where_nothing_is_left_for_the_tail():
     logits = np.random.default_rng(0).normal(0, 2, (4, 5))
     targets = exact_targets(logits, [np.arange(5)] * 4, (1.0, 2.0))

@@ -13,6 +13,7 @@ from sentidistill_jax.data.teacher_cache import (
     sampled_targets,
     verify,
 )
+from sentidistill_jax.data.teacher_cache.shard_log import read_log
 
 MANIFEST = make_manifest(num_records=23, records_per_shard=5, codec="small")
 NUM_BYTES = 5 * 2**17  # array_record fills its blocks of 64 KiB, one of them with the index
@@ -56,6 +57,17 @@ def test_verify_goes_on_after_damage_and_names_it(directory):
         "shard-00003-of-00005, record 16",
     ]
     assert str(report).endswith("4 problems")
+
+
+def test_verify_compares_records_with_their_log(directory):
+    """A log whose checksums fit but whose lengths are wrong, as a faulty writer would leave it."""
+    log_file = directory / f"{MANIFEST.shard_name(0)}.json"
+    log = read_log(directory / MANIFEST.shard_name(0))
+    lengths = log.lengths + np.array([0, 0, 1, 0, 0], np.int32)
+    log_file.write_bytes(dataclasses.replace(log, lengths=lengths).to_bytes())
+    CacheWriter(directory, MANIFEST).finish()
+    (problem,) = verify(directory).problems
+    assert problem.startswith("shard-00000-of-00005, record 2: ")
 
 
 def test_verify_counts_repeated_records(tmp_path):

@@ -13,7 +13,6 @@ MAX_LOGPROB_ERROR = 0.25  # nats, of a kept entry
 DEPTH_NATS = 60.0  # entries further below their position's largest are stored as this far below
 
 _MAX_STEP_INDEX = 31  # reached at no temperature above 0.06
-_LARGEST_TAIL = np.float16(-(2.0**-20))  # leaves the kept entries less than the top one of 2^18 has
 
 
 class ValueCoder(Protocol):
@@ -42,7 +41,7 @@ class RootLevels:
     def encode(self, targets: SparseTargets) -> bytes:
         """Packs `logprobs` and `tail_logprobs`."""
         counts = targets.counts
-        tails = np.minimum(targets.tail_logprobs.astype("<f2"), _LARGEST_TAIL)
+        tails = targets.tail_logprobs.astype("<f2")
         starts = first_entries(counts)
         rows = np.repeat(np.arange(len(counts)), counts)
         logprobs = targets.logprobs.astype(np.float64)

@@ -156,7 +156,7 @@ class CacheWriter:
             temporary.write_bytes(content)
         else:
             content(temporary)
-        pass
+        sync(temporary)
         temporary.rename(path)
         sync(self.directory)
 
