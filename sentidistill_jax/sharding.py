@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import jax
 from flax import nnx
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 Tree = TypeVar("Tree")
 
@@ -72,14 +72,9 @@ def partition_spec(axes: Sequence[str | None]) -> PartitionSpec:
     return PartitionSpec(*(AXIS_RULES[axis] if axis is not None else None for axis in axes))
 
 
-def constrain(array: jax.Array, axes: Sequence[str | None]) -> jax.Array:
-    """States the placement of an activation; does nothing outside a mesh."""
-    if jax.sharding.get_abstract_mesh().empty:
-        return array
-    return jax.lax.with_sharding_constraint(array, partition_spec(axes))
-
-
-def _divisible(spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+def _divisible(
+    spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh | AbstractMesh
+) -> PartitionSpec:
     """Drops mesh axes that do not divide their dim (3 kv heads on tensor=2: replicate)."""
 
     def keep(axes: Any, dim: int) -> Any:
@@ -88,6 +83,19 @@ def _divisible(spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh) -> Parti
 
     padded = tuple(spec) + (None,) * (len(shape) - len(spec))
     return PartitionSpec(*(keep(axes, dim) for axes, dim in zip(padded, shape, strict=True)))
+
+
+def constrain(array: jax.Array, axes: Sequence[str | None]) -> jax.Array:
+    """States the placement of an activation; does nothing outside a mesh.
+
+    A dim that its mesh axes do not divide is left whole, so a batch of one works on any mesh.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return array
+    return jax.lax.with_sharding_constraint(
+        array, _divisible(partition_spec(axes), array.shape, mesh)
+    )
 
 
 def state_shardings(state: Tree, mesh: Mesh) -> Tree:
@@ -106,6 +114,6 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, partition_spec(("batch",)))
 
 
-def batch_rows(mesh: Mesh) -> int:
+def batch_rows(mesh: Mesh | AbstractMesh) -> int:
     """How many ways the batch is split; batch sizes must be multiples of it."""
     return mesh.shape["data"] * mesh.shape["fsdp"]

@@ -17,16 +17,16 @@ class SparseDistribution:
     A chosen id of -1 is padding. The tail is what neither top-k nor a chosen token covers.
     """
 
-    top_k_ids: Int[Array, "... k"]
-    top_k_logprobs: Float[Array, "... k"]
-    chosen_ids: Int[Array, "... chosen"]
-    chosen_logprobs: Float[Array, "... chosen"]
-    tail_logprobs: Float[Array, "... temperatures"]
+    top_k_ids: Int[Array | np.ndarray, "... k"]
+    top_k_logprobs: Float[Array | np.ndarray, "... k"]
+    chosen_ids: Int[Array | np.ndarray, "... chosen"]
+    chosen_logprobs: Float[Array | np.ndarray, "... chosen"]
+    tail_logprobs: Float[Array | np.ndarray, "... temperatures"]
 
 
 def sparse_distribution(
     logits: Float[Array, "rows vocab"],
-    chosen_ids: Int[Array, "rows chosen"],
+    chosen_ids: Int[Array | np.ndarray, "rows chosen"],
     *,
     k: int,
     temperatures: tuple[float, ...],
@@ -34,9 +34,20 @@ def sparse_distribution(
     """Keeps the k largest logits and the chosen tokens of every row; the rest becomes the tail.
 
     The tail is summed over the tokens outside the kept set, so it has full float32 precision
-    however small it is (1 minus the kept mass would have none). An empty tail is -inf.
+    however small it is (1 minus the kept mass would have none).
+
+    Args:
+      logits: Raw; computed in float32 whatever their dtype.
+      chosen_ids: Kept whatever their rank; -1 is padding.
+      k: At most the size of the vocabulary.
+      temperatures: At which the tail is wanted; all other logprobs are at temperature 1.
+
+    Returns:
+      Distributions [rows, ...] over the full vocabulary; an empty tail and padding are -inf.
     """
     logits = logits.astype(jnp.float32)
+    # From here on the largest is 0, so that likely tokens lose no digits to the size of the logits.
+    logits = logits - jnp.max(logits, axis=-1, keepdims=True)
     rows = jnp.arange(logits.shape[0])[:, None]
     log_normaliser = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
     top_k_logits, top_k_ids = lax.top_k(logits, k)
@@ -58,11 +69,16 @@ def sparse_distribution(
     )
 
 
-def kept_entries(row: SparseDistribution) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and logprobs of one position on the host: top-k first, then chosen tokens outside it."""
-    new = np.unique(row.chosen_ids[(row.chosen_ids >= 0) & ~np.isin(row.chosen_ids, row.top_k_ids)])
-    where = [int(np.flatnonzero(row.chosen_ids == token)[0]) for token in new]
+def kept_entries(
+    row: SparseDistribution,
+) -> tuple[Int[np.ndarray, " kept"], Float[np.ndarray, " kept"]]:
+    """Ids and logprobs of one position on the host: top-k first, then chosen tokens outside it.
+
+    The ids are distinct: a token that is chosen twice, or among the top-k, counts once.
+    """
+    chosen, first = np.unique(row.chosen_ids, return_index=True)
+    new = (chosen >= 0) & ~np.isin(chosen, row.top_k_ids)
     return (
-        np.concatenate([row.top_k_ids, new]).astype(np.int32),
-        np.concatenate([row.top_k_logprobs, row.chosen_logprobs[where]]).astype(np.float32),
+        np.concatenate([row.top_k_ids, chosen[new]]).astype(np.int32),
+        np.concatenate([row.top_k_logprobs, row.chosen_logprobs[first[new]]]).astype(np.float32),
     )

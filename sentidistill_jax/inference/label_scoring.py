@@ -3,28 +3,34 @@
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float, Int
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from sentidistill_jax.inference.engine import Engine, ScoreRequest
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> np.ndarray:
-    """Token ids of a text as it stands, without special tokens, int32 [seq]."""
+def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> Int[np.ndarray, " seq"]:
+    """Token ids of a text as it stands, without special tokens."""
     return np.asarray(tokenizer(text, add_special_tokens=False)["input_ids"], np.int32)
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> np.ndarray:
-    """Token ids of a prompt: with whatever the tokenizer puts before a text, int32 [seq]."""
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> Int[np.ndarray, " seq"]:
+    """Token ids of a prompt: with whatever the tokenizer puts before a text."""
     return np.asarray(tokenizer(text)["input_ids"], np.int32)
 
 
-def label_ids(tokenizer: PreTrainedTokenizerBase, label_words: Sequence[str]) -> np.ndarray:
-    """First token of each label word, int32 [labels].
+def label_ids(
+    tokenizer: PreTrainedTokenizerBase, label_words: Sequence[str]
+) -> Int[np.ndarray, " labels"]:
+    """First token of each label word.
 
     Raises:
-      ValueError: If two words begin with the same token, since no score could tell them apart.
+      ValueError: If a word is empty, or two begin with the same token, since no score could tell
+        them apart.
     """
+    if not all(label_words):
+        raise ValueError(f"label words {list(label_words)} must not be empty; name every label.")
     ids = np.array([encode(tokenizer, word)[0] for word in label_words], np.int32)
     for index, token in enumerate(ids):
         earlier = np.flatnonzero(ids[:index] == token)
@@ -45,7 +51,7 @@ def score_labels(
     label_words: Sequence[str],
     *,
     progress: str | None = None,
-) -> np.ndarray:
+) -> Float[np.ndarray, "prompts labels"]:
     """Scores every label word as the next word of every prompt.
 
     Args:
@@ -56,10 +62,10 @@ def score_labels(
       progress: Name of a progress bar; none without.
 
     Returns:
-      Full-vocabulary logprobs of the words' first tokens, float32 [prompts, labels].
+      Full-vocabulary logprobs of the words' first tokens, float32.
 
     Raises:
-      ValueError: If two label words begin with the same token.
+      ValueError: If a label word is empty, or two begin with the same token.
     """
     ids = label_ids(tokenizer, label_words)
     requests = []
@@ -67,9 +73,8 @@ def score_labels(
         tokens = encode_prompt(tokenizer, prompt)
         requests.append(ScoreRequest(tokens, len(tokens), 1, ids[None]))
     scores = np.zeros((len(prompts), len(ids)), np.float32)
-    bar = tqdm(total=len(prompts), desc=progress, unit="text", disable=progress is None)
-    for index, distribution in engine.score(requests, k=1):
-        scores[index] = distribution.chosen_logprobs[0, : len(ids)]
-        bar.update()
-    bar.close()
+    with tqdm(total=len(prompts), desc=progress, unit="text", disable=progress is None) as bar:
+        for index, distribution in engine.score(requests, k=1):
+            scores[index] = distribution.chosen_logprobs[0]
+            bar.update()
     return scores

@@ -1,6 +1,7 @@
 """The shape of a decoder, read from the files that models come in."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,8 @@ class ModelConfig:
                 f"num_heads={self.num_heads} must be a multiple of"
                 f" num_kv_heads={self.num_kv_heads}."
             )
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim={self.head_dim} must be even: rotary pairs its halves.")
 
     @property
     def num_parameters(self) -> int:
@@ -41,32 +44,30 @@ class ModelConfig:
         """Reads a Hugging Face `config.json`.
 
         Raises:
-          ValueError: If the architecture or a setting is one this decoder does not compute.
+          ValueError: If a field is missing, or the architecture or a setting is one that this
+            decoder does not compute.
         """
-        if config.get("model_type") != "llama":
-            raise ValueError(
-                f"config.json has model_type={config.get('model_type')!r}, expected 'llama'."
-            )
         rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-        rope_type = rope.get("rope_type", rope.get("type", "default"))
-        unsupported = {
-            "rope_type": (rope_type, "default"),
-            "hidden_act": (config.get("hidden_act", "silu"), "silu"),
-            "attention_bias": (config.get("attention_bias", False), False),
-            "mlp_bias": (config.get("mlp_bias", False), False),
-        }
-        for field, (got, expected) in unsupported.items():
-            if got != expected:
-                raise ValueError(f"config.json has {field}={got!r}, expected {expected!r}.")
-        heads = config["num_attention_heads"]
+        _refuse_others(
+            "config.json",
+            {
+                "model_type": (config.get("model_type"), "llama"),
+                "rope_type": (rope.get("rope_type", rope.get("type", "default")), "default"),
+                "hidden_act": (config.get("hidden_act", "silu"), "silu"),
+                "attention_bias": (config.get("attention_bias", False), False),
+                "mlp_bias": (config.get("mlp_bias", False), False),
+            },
+        )
+        of = functools.partial(_required, "config.json", config)
+        heads = of("num_attention_heads")
         return cls(
-            vocab_size=config["vocab_size"],
-            embed_dim=config["hidden_size"],
-            mlp_dim=config["intermediate_size"],
-            num_layers=config["num_hidden_layers"],
+            vocab_size=of("vocab_size"),
+            embed_dim=of("hidden_size"),
+            mlp_dim=of("intermediate_size"),
+            num_layers=of("num_hidden_layers"),
             num_heads=heads,
             num_kv_heads=config.get("num_key_value_heads") or heads,
-            head_dim=config.get("head_dim") or config["hidden_size"] // heads,
+            head_dim=config.get("head_dim") or of("hidden_size") // heads,
             rope_theta=rope.get("rope_theta") or config.get("rope_theta") or 10_000.0,
             rms_norm_eps=config.get("rms_norm_eps", 1e-6),
             tie_embeddings=config.get("tie_word_embeddings", False),
@@ -97,28 +98,55 @@ class ModelConfig:
 
     @classmethod
     def from_gguf(cls, fields: Mapping[str, Any], *, tie_embeddings: bool) -> "ModelConfig":
-        """Reads the metadata of a GGUF file (`general.architecture` llama)."""
-        architecture = fields["general.architecture"]
-        if architecture != "llama":
-            raise ValueError(f"GGUF file has architecture {architecture!r}, expected 'llama'.")
+        """Reads the metadata of a GGUF file.
 
-        def of(name: str) -> Any:
-            return fields[f"llama.{name}"]
+        Args:
+          fields: Names and values of its metadata.
+          tie_embeddings: Whether the file has no head of its own, which no field says.
 
-        heads = of("attention.head_count")
+        Raises:
+          ValueError: If a field is missing, or the architecture or a setting is one that this
+            decoder does not compute.
+        """
+        _refuse_others(
+            "the GGUF file",
+            {
+                "general.architecture": (fields.get("general.architecture"), "llama"),
+                "llama.rope.scaling.type": (fields.get("llama.rope.scaling.type", "none"), "none"),
+            },
+        )
+        of = functools.partial(_required, "the GGUF file", fields)
+        heads = of("llama.attention.head_count")
+        embed_dim = of("llama.embedding_length")
         return cls(
-            vocab_size=len(fields["tokenizer.ggml.tokens"]),
-            embed_dim=of("embedding_length"),
-            mlp_dim=of("feed_forward_length"),
-            num_layers=of("block_count"),
+            vocab_size=len(of("tokenizer.ggml.tokens")),
+            embed_dim=embed_dim,
+            mlp_dim=of("llama.feed_forward_length"),
+            num_layers=of("llama.block_count"),
             num_heads=heads,
             num_kv_heads=fields.get("llama.attention.head_count_kv", heads),
-            head_dim=fields.get("llama.attention.key_length", of("embedding_length") // heads),
+            head_dim=fields.get("llama.attention.key_length", embed_dim // heads),
             rope_theta=fields.get("llama.rope.freq_base", 10_000.0),
-            rms_norm_eps=of("attention.layer_norm_rms_epsilon"),
+            rms_norm_eps=of("llama.attention.layer_norm_rms_epsilon"),
             tie_embeddings=tie_embeddings,
-            max_position=of("context_length"),
+            max_position=of("llama.context_length"),
         )
+
+
+def _required(source: str, fields: Mapping[str, Any], name: str) -> Any:
+    if name not in fields:
+        raise ValueError(f"{source} lacks the field {name!r}; is it the file of a decoder?")
+    return fields[name]
+
+
+def _refuse_others(source: str, supported: Mapping[str, tuple[Any, Any]]) -> None:
+    """Raises for the first field whose (got, expected) differ."""
+    for field, (got, expected) in supported.items():
+        if got != expected:
+            raise ValueError(
+                f"{source} has {field}={got!r}, expected {expected!r}, which is all this decoder"
+                " computes; choose another model."
+            )
 
 
 PRESETS: Mapping[str, ModelConfig] = {

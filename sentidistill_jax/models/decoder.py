@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from sentidistill_jax.models.config import ModelConfig
@@ -25,6 +26,10 @@ REMAT_POLICIES: dict[str, Callable | None] = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
 _ACTIVATION = ("batch", "seq", "activation_embed")
+# Keys and values that one layer has of a prefix shared by all rows.
+LayerPrefix = tuple[
+    Float[Array, "kv_heads prefix head_dim"], Float[Array, "kv_heads prefix head_dim"]
+]
 # Stacking layers puts "layers" before the logical axes that every parameter carries as `axes`.
 _STACKED = {nnx.PARTITION_NAME: "layers", "axes": "layers"}
 
@@ -72,7 +77,7 @@ def _attend(
     key: Float[Array, "b h k d"],
     value: Float[Array, "b h k d"],
     mask: Bool[Array, "b q k"],
-    prefix: tuple[Float[Array, "h p d"], Float[Array, "h p d"]] | None,
+    prefix: LayerPrefix | None,
 ) -> Float[Array, "b q h g d"]:
     """Masked attention; a prefix that all rows share is read in place, never copied per row.
 
@@ -103,6 +108,17 @@ def _attend(
     return mixed.reshape(b, h, g, q, d).transpose(0, 3, 1, 2, 4)
 
 
+def _causal_mask(
+    shape: tuple[int, ...], segment_ids: Int[Array, "batch seq"] | None
+) -> Bool[Array, "batch q_seq kv_seq"]:
+    """A position sees itself and what is before it in its segment."""
+    rows, length = shape
+    mask = jnp.tril(jnp.ones((length, length), bool))[None]
+    if segment_ids is None:
+        return jnp.broadcast_to(mask, (rows, length, length))
+    return mask & (segment_ids[:, :, None] == segment_ids[:, None, :])
+
+
 class Attention(nnx.Module):
     """Grouped-query attention."""
 
@@ -121,8 +137,16 @@ class Attention(nnx.Module):
         )
         self.rope_theta = config.rope_theta
 
-    def __call__(self, x, positions, mask, layer, cache, prefix):
-        """Returns the output [batch, seq, embed] and the cache with this call's keys and values."""
+    def __call__(
+        self,
+        x: Float[Array, "batch seq embed"],
+        positions: Int[Array, "batch seq"],
+        mask: Bool[Array, "batch seq kv_seq"],
+        layer: Int[Array, ""],
+        cache: KVCache | None,
+        prefix: LayerPrefix | None,
+    ) -> tuple[Float[Array, "batch seq embed"], KVCache | None]:
+        """Mixes positions; the cache returned holds this call's keys and values as well."""
         prefix_length = 0 if prefix is None else prefix[0].shape[1]
         dtype = x.dtype
         query = contract("bqe,ehd->bqhd", x, self.q_proj[...]).astype(dtype)
@@ -166,18 +190,35 @@ class Block(nnx.Module):
         self.mlp_norm = RMSNorm(config.embed_dim, config.rms_norm_eps)
         self.mlp = MLP(config, rngs)
 
-    def __call__(self, x, positions, mask, layer, cache, prefix):
-        """Returns hidden states [batch, seq, embed] and the cache with layer `layer` updated."""
+    def __call__(
+        self,
+        x: Float[Array, "batch seq embed"],
+        positions: Int[Array, "batch seq"],
+        mask: Bool[Array, "batch seq kv_seq"],
+        layer: Int[Array, ""],
+        cache: KVCache | None,
+        prefix: LayerPrefix | None,
+    ) -> tuple[Float[Array, "batch seq embed"], KVCache | None]:
+        """Hidden states after the layer, and the cache with layer `layer` updated."""
         mixed, cache = self.attention(self.attention_norm(x), positions, mask, layer, cache, prefix)
         x = constrain(x + mixed, _ACTIVATION)
         return constrain(x + self.mlp(self.mlp_norm(x)), _ACTIVATION), cache
 
 
 class Decoder(nnx.Module):
-    """Token ids in, hidden states out; `head_weight` turns hidden states into logits.
+    """Token ids in, hidden states out; `logits` turns those into scores of the next token.
 
     The head is kept apart from the body because hardly any caller needs it at every position:
     training scores completions only, label tasks score one position.
+
+    Args:
+      config: Its shape.
+      rngs: Seeds the parameters, which are float32 whatever `dtype` is.
+      dtype: Of activations and of the operands of products.
+      remat: A key of `REMAT_POLICIES`.
+
+    Raises:
+      ValueError: If there is no such policy.
     """
 
     def __init__(
@@ -185,13 +226,13 @@ class Decoder(nnx.Module):
         config: ModelConfig,
         rngs: nnx.Rngs,
         *,
-        dtype: jnp.dtype = jnp.float32,  # type: ignore[assignment]
+        dtype: DTypeLike = jnp.float32,
         remat: str = "none",
     ):
         if remat not in REMAT_POLICIES:
             raise ValueError(f"remat={remat!r} must be one of {sorted(REMAT_POLICIES)}.")
         self.config = config
-        self.dtype = dtype
+        self.dtype = jnp.dtype(dtype)
         self.remat = remat
         # Scale of the published Llama embeddings; a tied head wants small logits at the start.
         embed_init = jax.nn.initializers.normal(0.02)
@@ -248,18 +289,11 @@ class Decoder(nnx.Module):
         Returns:
           Final normalised hidden states and the updated cache (None without one).
         """
-        prefix_length = 0 if prefix is None else prefix.length
-        if cache is not None:
-            slots = jnp.arange(cache.length)
-            mask = slots[None, None] <= (positions - prefix_length)[:, :, None]
+        if cache is None:
+            mask = _causal_mask(tokens.shape, segment_ids)
         else:
-            order = jnp.arange(tokens.shape[1])
-            mask = jnp.broadcast_to(
-                (order[None] <= order[:, None])[None], (*tokens.shape, tokens.shape[1])
-            )
-            if segment_ids is not None:
-                mask &= segment_ids[:, :, None] == segment_ids[:, None, :]
-
+            slots = positions - (0 if prefix is None else prefix.length)
+            mask = jnp.arange(cache.length)[None, None] <= slots[:, :, None]
         graphdef, layers = nnx.split(self.layers)
 
         # The cache is carried, not scanned over: scanning would copy all of it in every call.
@@ -272,7 +306,10 @@ class Decoder(nnx.Module):
         if policy is not None:
             apply_layer = jax.checkpoint(apply_layer, policy=policy, prevent_cse=False)
 
-        x = constrain(jnp.take(self.embedding[...], tokens, axis=0).astype(self.dtype), _ACTIVATION)
+        # Whole rows of the table before the lookup; otherwise the compiler looks up parts of rows
+        # for the whole batch on every device.
+        table = constrain(self.embedding[...], ("vocab", "activation_embed"))
+        x = constrain(jnp.take(table, tokens, axis=0).astype(self.dtype), _ACTIVATION)
         scanned_prefix = (
             None
             if prefix is None

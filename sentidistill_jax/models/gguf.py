@@ -1,6 +1,7 @@
 """Models in GGUF files: weights dequantised by the `gguf` package, tokenizer rebuilt."""
 
 import pathlib
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,9 @@ from transformers import PreTrainedTokenizerFast
 
 from sentidistill_jax.models.config import ModelConfig
 
-_SPECIAL_TOKEN = 3  # gguf.TokenType.CONTROL
+_SPECIAL_TOKEN = int(gguf.TokenType.CONTROL)
+# Role of a special token in transformers -> in GGUF metadata.
+_SPECIAL_ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 
 _NAMES = {
     "token_embd.weight": "model.embed_tokens.weight",
@@ -36,8 +39,13 @@ _LAYER_NAMES = {
 def _hf_name(name: str) -> str:
     if name in _NAMES:
         return _NAMES[name]
-    _, layer, rest = name.split(".", 2)
-    return f"model.layers.{layer}.{_LAYER_NAMES[rest]}"
+    layer_name = re.fullmatch(r"blk\.(\d+)\.(.+)", name)
+    if layer_name is None or layer_name[2] not in _LAYER_NAMES:
+        raise ValueError(
+            f"the GGUF file holds the tensor {name!r}, which this decoder does not use; choose"
+            " another model."
+        )
+    return f"model.layers.{layer_name[1]}.{_LAYER_NAMES[layer_name[2]]}"
 
 
 def _unpermute(weight: np.ndarray, heads: int) -> np.ndarray:
@@ -50,18 +58,26 @@ def _unpermute(weight: np.ndarray, heads: int) -> np.ndarray:
 class GGUFFile:
     """A memory-mapped GGUF file.
 
+    Args:
+      path: Where it is.
+
     Raises:
       FileNotFoundError: If there is no such file.
-      ValueError: If it is not a GGUF file of a supported architecture.
+      ValueError: If it is damaged, or its architecture is not one of ours.
     """
 
     def __init__(self, path: pathlib.Path):
         if not path.is_file():
             raise FileNotFoundError(f"{path} not found; expected a GGUF file.")
-        self._reader = gguf.GGUFReader(path)
-        self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
+        try:
+            reader = gguf.GGUFReader(path)
+        except (ValueError, IndexError) as error:  # the two that it raises for any damage
+            raise ValueError(
+                f"{path} is not a whole GGUF file ({error}); copy it again."
+            ) from error
+        self._tensors = {tensor.name: tensor for tensor in reader.tensors}
         self.fields: dict[str, Any] = {
-            name: field.contents() for name, field in self._reader.fields.items()
+            name: field.contents() for name, field in reader.fields.items()
         }
         self.config = ModelConfig.from_gguf(
             self.fields, tie_embeddings="output.weight" not in self._tensors
@@ -85,10 +101,17 @@ class GGUFFile:
         return {_hf_name(name): reader(tensor) for name, tensor in self._tensors.items()}
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        """The byte-level BPE tokenizer described by the file."""
-        kind = (self.fields["tokenizer.ggml.model"], self.fields.get("tokenizer.ggml.pre"))
+        """The byte-level BPE tokenizer described by the file.
+
+        Raises:
+          ValueError: If it is of a kind that this class does not rebuild.
+        """
+        kind = (self.fields.get("tokenizer.ggml.model"), self.fields.get("tokenizer.ggml.pre"))
         if kind != ("gpt2", "smollm"):
-            raise ValueError(f"GGUF file has tokenizer {kind}, expected ('gpt2', 'smollm').")
+            raise ValueError(
+                f"the GGUF file has tokenizer {kind}, expected ('gpt2', 'smollm'); choose another"
+                " model."
+            )
         tokens = self.fields["tokenizer.ggml.tokens"]
         merges = [tuple(merge.split(" ")) for merge in self.fields["tokenizer.ggml.merges"]]
         backend = tokenizers.Tokenizer(
@@ -105,16 +128,14 @@ class GGUFFile:
         backend.add_special_tokens(
             [t for t, kind in zip(tokens, types, strict=True) if kind == _SPECIAL_TOKEN]
         )
-
-        def special(name: str) -> str:
-            return tokens[self.fields[f"tokenizer.ggml.{name}_token_id"]]
-
+        special = {
+            f"{ours}_token": tokens[self.fields[f"tokenizer.ggml.{theirs}_token_id"]]
+            for ours, theirs in _SPECIAL_ROLES.items()
+            if f"tokenizer.ggml.{theirs}_token_id" in self.fields
+        }
         return PreTrainedTokenizerFast(
             tokenizer_object=backend,
-            bos_token=special("bos"),
-            eos_token=special("eos"),
-            unk_token=special("unknown"),
-            pad_token=special("padding"),
             chat_template=self.fields.get("tokenizer.chat_template"),
             clean_up_tokenization_spaces=False,
+            **special,
         )

@@ -1,6 +1,8 @@
 """Hugging Face weights to ours and back: one table of names, read in both directions."""
 
+import contextlib
 import json
+import math
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -10,7 +12,7 @@ import ml_dtypes
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from sentidistill_jax.models.config import ModelConfig
@@ -35,19 +37,35 @@ NAMES: Mapping[Path, str] = {
     ("final_norm", "scale"): "model.norm.weight",
     ("lm_head",): "lm_head.weight",
 }
-_TRANSPOSED = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+# Leading dims of our matrices that are inputs: heads and head_dim for o_proj.
+_INPUT_DIMS = {
+    "q_proj": 1, "k_proj": 1, "v_proj": 1, "o_proj": 2, "gate_proj": 1, "up_proj": 1, "down_proj": 1
+}  # fmt: skip
+
+
+def _hf_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of the Hugging Face tensor that becomes an array of ours."""
+    if path[-1] not in _INPUT_DIMS:
+        return shape
+    inputs = _INPUT_DIMS[path[-1]]
+    return math.prod(shape[inputs:]), math.prod(shape[:inputs])
 
 
 def _to_ours(path: Path, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    return (tensor.T if path[-1] in _TRANSPOSED else tensor).reshape(shape)
+    return tensor.T.reshape(shape) if path[-1] in _INPUT_DIMS else tensor
 
 
 def _to_hf(path: Path, array: np.ndarray) -> np.ndarray:
-    if path[-1] not in _TRANSPOSED:
-        return np.ascontiguousarray(array)
-    # The contracted dims come first in ours: embed for q, k, v, gate, up; heads x head_dim for o.
-    inputs = array.shape[0] * array.shape[1] if path[-1] == "o_proj" else array.shape[0]
-    return np.ascontiguousarray(array.reshape(inputs, -1).T)
+    if path[-1] in _INPUT_DIMS:
+        array = array.reshape(_hf_shape(path, array.shape)[::-1]).T
+    return np.ascontiguousarray(array)
+
+
+def _tensor_names(path: Path, shape: tuple[int, ...]) -> list[str]:
+    """Names of the tensors that make up a parameter: one per layer if it is stacked."""
+    name = NAMES[path]
+    layers = shape[0] if "{layer}" in name else 1
+    return [name.format(layer=layer) for layer in range(layers)]
 
 
 def abstract_decoder(config: ModelConfig, **options: Any) -> Decoder:
@@ -74,75 +92,120 @@ def load_decoder(
     """
     graphdef, state = nnx.split(abstract_decoder(config, **options))
     shardings = dict(nnx.to_flat_state(state_shardings(state, mesh)))
-    wanted: set[str] = set()
+    variables = dict(nnx.to_flat_state(state))
+    names = {path: _tensor_names(path, v.get_value().shape) for path, v in variables.items()}
+    _check_names(config, set(tensors), {name for group in names.values() for name in group})
 
-    def fill(path: Path, variable: Any) -> Any:
+    def filled(path: Path, variable: Any) -> Any:
         shape = variable.get_value().shape
-        name = NAMES[path]
-        stacked = "{layer}" in name
-        names = [name.format(layer=i) for i in range(shape[0])] if stacked else [name]
-        wanted.update(names)
-        missing = [name for name in names if name not in tensors]
-        if missing:
-            raise ValueError(f"the model files lack the tensor {missing[0]!r}; is it a {config}?")
         value: Any = np.empty(shape, np.float32)
-        for target, name in zip(value if stacked else [value], names, strict=True):
-            tensor = tensors[name]()
-            if tensor.size != target.size:
+        targets = value if "{layer}" in NAMES[path] else [value]
+        for target, name in zip(targets, names[path], strict=True):
+            tensor, expected = tensors[name](), _hf_shape(path, target.shape)
+            if tensor.shape != expected:
                 raise ValueError(
-                    f"tensor {name!r} has shape {tensor.shape}, expected the size of"
-                    f" {target.shape}."
+                    f"tensor {name!r} has shape {tensor.shape}, expected {expected}; the config and"
+                    " the weights are of different models."
                 )
             target[...] = _to_ours(path, tensor, target.shape)
-        return variable.replace(jax.device_put(value, shardings[path].get_value()))
+        placement = shardings[path].get_value()
+        return variable.replace(
+            jax.make_array_from_callback(shape, placement, lambda index: value[index])
+        )
 
-    filled = {path: fill(path, variable) for path, variable in nnx.to_flat_state(state)}
-    extra = sorted(set(tensors) - wanted - ({"lm_head.weight"} if config.tie_embeddings else set()))
+    state = [(path, filled(path, variable)) for path, variable in variables.items()]
+    return nnx.merge(graphdef, nnx.from_flat_state(state))
+
+
+def _check_names(config: ModelConfig, found: set[str], wanted: set[str]) -> None:
+    missing, extra = sorted(wanted - found), sorted(found - wanted)
+    if config.tie_embeddings and NAMES[("lm_head",)] in extra:
+        extra.remove(NAMES[("lm_head",)])  # some writers store the tied head a second time
+    if missing:
+        raise ValueError(
+            f"the weights lack {len(missing)} tensors, the first of them {missing[0]!r}; expected"
+            f" those of {config.num_layers} layers and tie_embeddings={config.tie_embeddings}, as"
+            " the config says."
+        )
     if extra:
-        raise ValueError(f"the model files hold {extra[0]!r}, which this decoder does not use.")
-    return nnx.merge(graphdef, nnx.from_flat_state(filled.items()))
+        raise ValueError(
+            f"the weights hold {len(extra)} tensors that this decoder does not use, the first of"
+            f" them {extra[0]!r}; the config and the weights are of different models."
+        )
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found; expected a Hugging Face model directory.")
-    return json.loads(path.read_text())
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); copy it again.") from error
+
+
+def weight_files(directory: pathlib.Path) -> list[pathlib.Path]:
+    """The safetensors files of a model, in the order of their names.
+
+    Raises:
+      FileNotFoundError: If there is none, or the index names one that is not there.
+    """
+    index = directory / "model.safetensors.index.json"
+    names = {"model.safetensors"}
+    if index.is_file():
+        names = set(_read_json(index)["weight_map"].values())
+    files = [directory / name for name in sorted(names)]
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{file} not found; expected model.safetensors, or all files that"
+                f" {index.name} names; copy it there."
+            )
+    return files
+
+
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield file
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is not a whole safetensors file ({error}); copy it again."
+        ) from error
 
 
 def read_hf_directory(
     directory: pathlib.Path,
 ) -> tuple[ModelConfig, dict[str, Callable[[], np.ndarray]]]:
-    """Config and tensors (read on call) of a directory with config.json and safetensors files."""
+    """Config and tensors (float32, read on call) of a Hugging Face model directory.
+
+    Raises:
+      FileNotFoundError: If config.json or a weight file is missing.
+      ValueError: If a file is damaged or the architecture is not one of ours.
+    """
     config = ModelConfig.from_hf(_read_json(directory / "config.json"))
     tensors: dict[str, Callable[[], np.ndarray]] = {}
-    files = sorted(directory.glob("*.safetensors"))
-    if not files:
-        raise FileNotFoundError(f"{directory} holds no *.safetensors file; export or copy one in.")
 
     def reader(path: pathlib.Path, name: str) -> Callable[[], np.ndarray]:
         def read() -> np.ndarray:
-            with safe_open(path, framework="flax") as file:
-                return np.asarray(file.get_tensor(name), dtype=np.float32)
+            with _opened(path) as file:
+                return file.get_tensor(name).astype(np.float32, copy=False)
 
         return read
 
-    for path in files:
-        with safe_open(path, framework="flax") as file:
-            for name in file.keys():  # noqa: SIM118 - not a dict
-                tensors[name] = reader(path, name)
+    for path in weight_files(directory):
+        with _opened(path) as file:
+            tensors |= {name: reader(path, name) for name in file.keys()}  # noqa: SIM118
     return config, tensors
 
 
 def hf_tensors(model: Decoder) -> Iterator[tuple[str, np.ndarray]]:
     """Our parameters under their Hugging Face names, one tensor at a time."""
     for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param)):
-        name = NAMES[path]
-        value = variable.get_value()
-        if "{layer}" not in name:
-            yield name, _to_hf(path, np.asarray(value))
-            continue
-        for layer in range(value.shape[0]):
-            yield name.format(layer=layer), _to_hf(path, np.asarray(value[layer]))
+        value = np.asarray(variable.get_value())
+        arrays = value if "{layer}" in NAMES[path] else [value]
+        for name, array in zip(_tensor_names(path, value.shape), arrays, strict=True):
+            yield name, _to_hf(path, array)
 
 
 def write_hf_directory(model: Decoder, directory: pathlib.Path, *, dtype: str = "float32") -> None:

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from sentidistill_jax.models.config import ModelConfig
@@ -29,7 +30,7 @@ class KVCache:
         config: ModelConfig,
         batch: int,
         length: int,
-        dtype: jnp.dtype = jnp.float32,  # type: ignore[assignment]
+        dtype: DTypeLike = jnp.float32,
     ) -> "KVCache":
         """An empty cache."""
         shape = (config.num_layers, batch, config.num_kv_heads, length, config.head_dim)

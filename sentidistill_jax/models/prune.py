@@ -2,7 +2,9 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -13,8 +15,15 @@ from sentidistill_jax.models.hf import abstract_decoder
 def keep_layers(model: Decoder, layers: Sequence[int]) -> Decoder:
     """A decoder with only the given layers of `model`, in the given order.
 
+    The embedding, the head and the final norm are not copied: both models hold the same arrays,
+    so donating those of one deletes those of the other.
+
+    Args:
+      model: Stays as it is.
+      layers: Indices into its layers; repeats are allowed.
+
     Raises:
-      ValueError: If a layer does not exist.
+      ValueError: If there are none, or one does not exist.
     """
     total = model.config.num_layers
     if not layers or min(layers) < 0 or max(layers) >= total:
@@ -25,9 +34,11 @@ def keep_layers(model: Decoder, layers: Sequence[int]) -> Decoder:
     graphdef, _ = nnx.split(abstract_decoder(config, dtype=model.dtype, remat=model.remat))
     index = jnp.asarray(list(layers))
 
-    def kept(path, variable):
+    def kept(path: tuple[Any, ...], variable: nnx.Variable) -> nnx.Variable:
+        if path[0] != "layers":
+            return variable
         value = variable.get_value()
-        return variable.replace(jnp.take(value, index, axis=0) if path[0] == "layers" else value)
+        return variable.replace(jax.device_put(jnp.take(value, index, axis=0), value.sharding))
 
     state = [(path, kept(path, v)) for path, v in nnx.to_flat_state(nnx.state(model))]
     return nnx.merge(graphdef, nnx.from_flat_state(state))

@@ -1,4 +1,8 @@
-"""The engine against the plain forward pass, with a tiny random decoder."""
+"""The engine against the plain forward pass, on one device and on a mesh of eight."""
+
+import functools
+import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -6,89 +10,332 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from sentidistill_jax.inference import steps
 from sentidistill_jax.inference.engine import Engine, GenerateRequest, ScoreRequest
 from sentidistill_jax.inference.sampling import SamplingConfig
-from sentidistill_jax.models.config import PRESETS
-from sentidistill_jax.models.decoder import Decoder
+from sentidistill_jax.models.hf import load_decoder, read_hf_directory
 from sentidistill_jax.sharding import make_mesh
 
-CONFIG = PRESETS["tiny"]
+# 101 tokens, 3 kv heads (which two devices do not share evenly), up to 256 positions.
+_MODEL = pathlib.Path(__file__).parents[1] / "golden" / "llama_untied"
+VOCAB = 101
+K = 5
 
 
-@pytest.fixture(scope="module")
-def decoder():
-    model = Decoder(CONFIG, nnx.Rngs(0))
-    # Larger weights than at initialisation, so that predictions differ between positions.
-    graphdef, state = nnx.split(model)
-    return nnx.merge(graphdef, jax.tree.map(lambda leaf: leaf * 2.5, state))
+def _mesh(name):
+    if name == "one device":
+        return make_mesh({}, jax.devices()[:1])
+    return make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
 
 
-@pytest.fixture(scope="module")
-def engine(decoder):
-    mesh = make_mesh({}, jax.devices()[:1])
-    return Engine(decoder, mesh, pad_id=0, tokens_per_batch=512)
+@functools.cache
+def _decoder(mesh_name, dtype=jnp.float32):
+    config, tensors = read_hf_directory(_MODEL)
+    return load_decoder(config, tensors, _mesh(mesh_name), dtype=dtype)
 
 
-def _logprobs(decoder, tokens):
-    hidden, _ = decoder(jnp.asarray(tokens)[None], jnp.arange(len(tokens))[None])
-    return np.asarray(jax.nn.log_softmax(decoder.logits(hidden[0]), axis=-1))
+@functools.cache
+def _engine(mesh_name, **options):
+    return Engine(_decoder(mesh_name, **options), _mesh(mesh_name), pad_id=0, tokens_per_batch=512)
 
 
-def _sequences(count, shared, seed=0):
+@pytest.fixture(params=["one device", "2x2x2"])
+def engine(request):
+    return _engine(request.param)
+
+
+@pytest.fixture
+def one_device():
+    return _engine("one device")
+
+
+@functools.cache
+def _forward():
+    graphdef, state = nnx.split(_decoder("one device"))
+
+    @jax.jit
+    def logprobs(tokens):
+        model = nnx.merge(graphdef, state)
+        hidden, _ = model(tokens, jnp.arange(tokens.shape[1])[None])
+        return jax.nn.log_softmax(model.logits(hidden[0]), axis=-1)
+
+    return logprobs
+
+
+def _dense(tokens):
+    """Logprobs [seq, vocab] of the plain forward pass; row t predicts position t + 1."""
+    padded = np.zeros((1, 264), np.int32)  # later tokens change nothing before them
+    padded[0, : len(tokens)] = tokens
+    return np.asarray(_forward()(padded), np.float64)[: len(tokens)]
+
+
+def _texts(lengths, shared=0, seed=0):
     rng = np.random.default_rng(seed)
-    beginning = rng.integers(1, CONFIG.vocab_size, shared)
+    beginning = rng.integers(1, VOCAB, shared)
     return [
-        np.concatenate([beginning, rng.integers(1, CONFIG.vocab_size, length)]).astype(np.int32)
-        for length in rng.integers(3, 30, count)
+        np.concatenate([beginning, rng.integers(1, VOCAB, length)]).astype(np.int32)
+        for length in lengths
     ]
 
 
-@pytest.mark.parametrize("shared", [0, 40])
-def test_scores_equal_the_plain_forward_pass(engine, decoder, shared):
-    sequences = _sequences(7, shared)
-    requests = [ScoreRequest(tokens, len(tokens) - 2, 2, tokens[-2:, None]) for tokens in sequences]
-    scored = dict(engine.score(requests, k=5))
-    assert sorted(scored) == list(range(7))
-    for index, tokens in enumerate(sequences):
-        dense = _logprobs(decoder, tokens)[-3:-1]
-        kept = scored[index]
-        np.testing.assert_allclose(
-            kept.chosen_logprobs[:, 0], dense[[0, 1], tokens[-2:]], atol=1e-4
+def _requests(texts, count=2):
+    """Asks for the last tokens of each text, with the token itself and a fixed one chosen."""
+    return [
+        ScoreRequest(
+            text, len(text) - count, count,
+            np.stack([text[-count:], np.full(count, 7), np.full(count, -1)], axis=1),
         )
-        np.testing.assert_allclose(kept.top_k_logprobs, -np.sort(-dense, axis=-1)[:, :5], atol=1e-4)
-        mass = np.exp(dense).astype(np.float64)
-        outside = np.ones_like(mass, bool)
-        for row in range(2):
-            outside[row, [*kept.top_k_ids[row], tokens[row - 2]]] = False
+        for text in texts
+    ]  # fmt: skip
+
+
+def _check_scores(scored, texts, count=2, atol=1e-4):
+    assert sorted(scored) == list(range(len(texts)))
+    for index, text in enumerate(texts):
+        got, dense = scored[index], _dense(text)[-count - 1 : -1]
+        descending = -np.sort(-dense, axis=-1)
+        np.testing.assert_allclose(got.top_k_logprobs, descending[:, :K], atol=atol)
+        np.testing.assert_array_equal(got.chosen_ids[:, 0], text[-count:])
+        rows = np.arange(count)[:, None]
         np.testing.assert_allclose(
-            np.exp(kept.tail_logprobs[:, 0]), (mass * outside).sum(axis=-1), atol=1e-5
+            got.chosen_logprobs[:, :2], dense[rows, got.chosen_ids[:, :2]], atol=atol
+        )
+        assert np.isneginf(got.chosen_logprobs[:, 2]).all()
+        rest = dense.copy()
+        rest[rows, got.top_k_ids] = -np.inf
+        rest[rows, got.chosen_ids[:, :2]] = -np.inf
+        np.testing.assert_allclose(
+            got.tail_logprobs[:, 0], np.logaddexp.reduce(rest, axis=-1), atol=atol
         )
 
 
+# --- scoring ------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("shared", [0, 40])
-def test_greedy_generation_equals_the_argmax_of_the_plain_forward_pass(engine, decoder, shared):
-    prompts = _sequences(5, shared, seed=1)
-    sampling = SamplingConfig(max_new_tokens=6)
-    generated = dict(
-        engine.generate([GenerateRequest(p) for p in prompts], sampling, stop_ids=[0], k=3)
-    )
+def test_scores_are_those_of_the_plain_forward_pass(engine, shared):
+    texts = _texts([3, 29, 5, 17, 3, 60, 9], shared)
+    _check_scores(dict(engine.score(_requests(texts), k=K)), texts)
+
+
+def test_the_first_positions_can_be_scored(one_device):
+    text = _texts([9])[0]
+    request = ScoreRequest(text[:4], 1, 4, np.zeros((4, 1), np.int32))
+    ((_, scored),) = one_device.score([request], k=K)
+    expected = -np.sort(-_dense(text)[:4], axis=-1)[:, :K]
+    np.testing.assert_allclose(scored.top_k_logprobs, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("lengths", [(129, 2), (130, 2), (193, 2), (194, 2), (257, 2)])
+def test_scores_at_the_edges_of_row_lengths(one_device, lengths):
+    texts = _texts(lengths)
+    _check_scores(dict(one_device.score(_requests(texts, count=1), k=K)), texts, count=1)
+
+
+def test_a_shared_beginning_changes_no_score(engine):
+    texts = _texts([4, 11, 30], shared=33)
+    requests = _requests(texts)
+    together = dict(engine.score(requests, k=K))
+    stranger = _requests(_texts([5], seed=9))
+    apart = dict(engine.score(requests + stranger, k=K))
+    for index in range(3):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), together[index], apart[index]
+        )
+
+
+def test_a_request_that_asks_about_the_shared_beginning_is_answered(one_device):
+    """The prefix must end before the first position that is asked for."""
+    texts = _texts([4, 4], shared=64)
+    requests = [
+        ScoreRequest(texts[0], 40, 2, texts[0][40:42, None]),
+        ScoreRequest(texts[1], 66, 2, texts[1][66:68, None]),
+    ]
+    scored = dict(one_device.score(requests, k=K))
+    for index, request in enumerate(requests):
+        dense = _dense(texts[index])[request.start - 1 : request.start + 1]
+        expected = dense[[0, 1], request.chosen[:, 0]]
+        np.testing.assert_allclose(scored[index].chosen_logprobs[:, 0], expected, atol=1e-4)
+
+
+def test_a_score_does_not_depend_on_its_batch(engine):
+    texts = _texts([3, 29, 5, 17, 3, 60, 9], seed=4)
+    requests = _requests(texts)
+    together = dict(engine.score(requests, k=K))
+    for index in (0, 5):
+        ((_, alone),) = engine.score([requests[index]], k=K)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), alone, together[index]
+        )
+
+
+def test_many_requests_in_several_batches(one_device):
+    texts = _texts(np.random.default_rng(5).integers(3, 60, 40))
+    _check_scores(dict(one_device.score(_requests(texts), k=K)), texts)
+
+
+def test_bfloat16_scores_are_near_those_of_float32():
+    """The dtype of large teachers: parameters, cache and prefix are all rounded."""
+    texts = _texts([4, 11, 30], shared=33)
+    _check_scores(
+        dict(_engine("one device", dtype=jnp.bfloat16).score(_requests(texts), k=K)),
+        texts, atol=0.2,
+    )  # fmt: skip
+
+
+# --- generation ---------------------------------------------------------------------------------
+
+
+def _generate(engine, prompts, *, stop_ids=(), k=0, seeds=None, **sampling: Any):
+    seeds = seeds or [0] * len(prompts)
+    requests = [GenerateRequest(p, seed) for p, seed in zip(prompts, seeds, strict=True)]
+    config = SamplingConfig(**{"max_new_tokens": 8, **sampling})
+    return dict(engine.generate(requests, config, stop_ids=stop_ids, k=k))
+
+
+@pytest.mark.parametrize("shared", [0, 40])
+def test_greedy_tokens_are_the_likeliest_of_the_plain_forward_pass(engine, shared):
+    prompts = _texts([3, 29, 5, 17, 16], shared, seed=1)
+    generated = _generate(engine, prompts)
+    assert sorted(generated) == list(range(5))
     for index, prompt in enumerate(prompts):
-        tokens = prompt
-        for step, token in enumerate(generated[index].tokens):
-            dense = _logprobs(decoder, tokens)[-1]
-            assert token == dense.argmax()
-            distribution = generated[index].distribution
-            assert distribution.chosen_logprobs[step, 0] == pytest.approx(dense.max(), abs=1e-4)
-            tokens = np.append(tokens, token).astype(np.int32)
-        assert generated[index].stopped == (tokens[-1] == 0)
+        tokens = generated[index].tokens
+        assert tokens.shape == (8,) and not generated[index].stopped
+        dense = _dense(np.concatenate([prompt, tokens]))[len(prompt) - 1 : -1]
+        np.testing.assert_array_equal(dense.argmax(axis=-1), tokens)
+        assert generated[index].distribution is None
 
 
-def test_a_sample_depends_on_its_prompt_and_seed_only(engine):
-    prompts = _sequences(4, 0, seed=2)
-    sampling = SamplingConfig(temperature=1.0, top_p=0.9, max_new_tokens=5)
-    requests = [GenerateRequest(prompt, seed=i) for i, prompt in enumerate(prompts)]
-    together = dict(engine.generate(requests, sampling, stop_ids=[]))
-    alone = dict(engine.generate(requests[2:3], sampling, stop_ids=[]))
-    np.testing.assert_array_equal(together[2].tokens, alone[0].tokens)
-    other = dict(engine.generate([GenerateRequest(prompts[2], seed=9)], sampling, stop_ids=[]))
-    assert not np.array_equal(other[0].tokens, alone[0].tokens)
+@pytest.mark.parametrize("length", [1, 15, 16, 17])
+def test_generation_at_the_edges_of_padded_lengths(one_device, length):
+    (prompt,) = _texts([length], seed=2)
+    tokens = _generate(one_device, [prompt])[0].tokens
+    dense = _dense(np.concatenate([prompt, tokens]))[length - 1 : -1]
+    np.testing.assert_array_equal(dense.argmax(axis=-1), tokens)
+
+
+def test_the_distribution_returned_is_what_scoring_the_same_tokens_gives(engine):
+    prompts = _texts([3, 29, 5], seed=3)
+    chosen = np.array([7, 8], np.int32)
+    requests = [GenerateRequest(p, i, chosen) for i, p in enumerate(prompts)]
+    sampling = SamplingConfig(temperature=1.0, max_new_tokens=8)
+    temperatures = (1.0, 2.0)
+    generated = dict(
+        engine.generate(requests, sampling, stop_ids=[], k=K, temperatures=temperatures)
+    )
+    again = []
+    for index, prompt in enumerate(prompts):
+        tokens = generated[index].tokens
+        wanted = np.concatenate([tokens[:, None], np.tile(chosen, (8, 1))], axis=1)
+        again.append(ScoreRequest(np.concatenate([prompt, tokens]), len(prompt), 8, wanted))
+    for index, scored in engine.score(again, k=K, temperatures=temperatures):
+        got = generated[index].distribution
+        np.testing.assert_array_equal(got.top_k_ids, scored.top_k_ids)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), got, scored)
+
+
+def test_a_sample_depends_on_its_prompt_and_seed_alone(engine):
+    prompts = _texts([3, 29, 5, 17, 3, 12, 9], seed=4)
+    settings: dict[str, Any] = {"temperature": 1.0, "top_p": 0.9}
+    together = _generate(engine, prompts, seeds=list(range(7)), **settings)
+    alone = _generate(engine, prompts[2:3], seeds=[2], **settings)[0]
+    np.testing.assert_array_equal(alone.tokens, together[2].tokens)
+    other = _generate(engine, prompts[2:3], seeds=[9], **settings)[0]
+    assert not np.array_equal(other.tokens, alone.tokens)
+
+
+def test_a_mesh_draws_what_one_device_draws(one_device):
+    prompts = _texts([3, 29, 5], shared=40, seed=5)
+    settings: dict[str, Any] = {"temperature": 1.0, "top_p": 0.9, "seeds": [1, 2, 3]}
+    expected = _generate(one_device, prompts, **settings)
+    for index, got in _generate(_engine("2x2x2"), prompts, **settings).items():
+        np.testing.assert_array_equal(got.tokens, expected[index].tokens)
+
+
+def test_a_stop_token_ends_its_row_and_no_other(one_device):
+    prompts = _texts([3, 29, 5], seed=6)
+    free = _generate(one_device, prompts, k=K)
+    stop = next(int(t) for t in free[1].tokens[2:] if t not in free[0].tokens)
+    first = {i: np.flatnonzero(free[i].tokens == stop)[:1] for i in free}
+    stopped = _generate(one_device, prompts, stop_ids=[stop, 0], k=K)
+    for index, generation in stopped.items():
+        length = int(first[index][0]) + 1 if first[index].size else 8
+        np.testing.assert_array_equal(generation.tokens, free[index].tokens[:length])
+        assert generation.stopped == bool(first[index].size)
+        assert generation.distribution is not None
+        assert generation.distribution.tail_logprobs.shape == (length, 1)
+        np.testing.assert_array_equal(generation.distribution.chosen_ids[:, 0], generation.tokens)
+
+
+def test_nothing_is_computed_after_the_last_row_has_ended(one_device, monkeypatch):
+    (prompt,) = _texts([5], seed=7)
+    tokens = _generate(one_device, [prompt])[0].tokens
+    calls = []
+    decode = steps.decode
+    monkeypatch.setattr(steps, "decode", lambda *a, **b: calls.append(a) or decode(*a, **b))
+    _generate(one_device, [prompt])
+    assert len(calls) == 7  # the prefill draws the first of 8
+    calls.clear()
+    _generate(one_device, [prompt], stop_ids=[int(tokens[2])])
+    assert len(calls) == np.flatnonzero(tokens == tokens[2])[0]
+
+
+def test_many_prompts_in_several_batches(one_device):
+    prompts = _texts(np.random.default_rng(8).integers(3, 20, 30), seed=8)
+    generated = _generate(one_device, prompts)
+    assert sorted(generated) == list(range(30))
+    for index in (0, 13, 29):
+        alone = _generate(one_device, [prompts[index]])[0]
+        np.testing.assert_array_equal(alone.tokens, generated[index].tokens)
+
+
+# --- both ---------------------------------------------------------------------------------------
+
+
+def test_equal_engines_and_like_lengths_share_what_is_compiled(one_device):
+    rng = np.random.default_rng(10)
+
+    def run(engine):
+        texts = _texts(rng.integers(3, 16, rng.integers(5, 9)), seed=int(rng.integers(1000)))
+        list(engine.score(_requests(texts), k=K))
+        _generate(engine, texts)
+
+    functions: list[Any] = [steps.score, steps.prefill, steps.decode]
+
+    def compiled():
+        return [function._cache_size() for function in functions]
+
+    run(one_device)
+    before = compiled()
+    for _ in range(3):
+        run(one_device)
+    run(Engine(_decoder("one device"), _mesh("one device"), pad_id=0, tokens_per_batch=512))
+    assert compiled() == before
+
+
+def test_no_mesh_stays_set_between_results(one_device):
+    texts = _texts([3, 5])
+    scores = one_device.score(_requests(texts), k=K)
+    next(scores)
+    assert jax.sharding.get_abstract_mesh().empty
+    next(one_device.generate([GenerateRequest(texts[0])], SamplingConfig(), stop_ids=[]))
+    assert jax.sharding.get_abstract_mesh().empty
+
+
+def test_nothing_to_do_is_no_error(one_device):
+    assert not list(one_device.score([], k=K))
+    assert not list(one_device.generate([], SamplingConfig(), stop_ids=[]))
+
+
+def test_a_text_that_is_too_long_for_the_model_is_refused(one_device):
+    (text,) = _texts([250])
+    with pytest.raises(ValueError, match=r"250 tokens and 8 new ones exceed .* max_position=256"):
+        _generate(one_device, [text])
+    (text,) = _texts([258])
+    with pytest.raises(ValueError, match=r"257 tokens and 0 new ones exceed"):
+        list(one_device.score(_requests([text], count=1), k=K))
+
+
+def test_a_token_that_the_model_does_not_have_is_refused(one_device):
+    with pytest.raises(ValueError, match=r"token id 101 is not in the model's vocabulary of 101"):
+        _generate(one_device, [np.array([5, 101])])

@@ -1,0 +1,165 @@
+"""What an engine runs on the device: pure functions of parameters and batches.
+
+The module structure (`graphdef`) is a static argument, so engines of equal models share what has
+been compiled.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from sentidistill_jax.inference.batching import PromptBatch, ScoreBatch
+from sentidistill_jax.inference.distribution import SparseDistribution, sparse_distribution
+from sentidistill_jax.inference.sampling import SamplingConfig, sample
+from sentidistill_jax.models.decoder import Decoder
+from sentidistill_jax.models.kv_cache import KVCache
+from sentidistill_jax.sharding import batch_rows, constrain, partition_spec
+
+_HEAD_ROWS = 128  # positions whose logits exist at one time, times the ways the batch is split
+
+Graph = nnx.GraphDef[Decoder]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """One new token per row."""
+
+    tokens: Int[Array, " rows"]
+    distribution: SparseDistribution | None  # [rows, ...] that it was drawn from, if kept
+
+
+@functools.partial(jax.jit, static_argnames=("graphdef",))
+def read_prefix(state: Any, tokens: Int[Array, "1 prefix"], *, graphdef: Graph) -> KVCache:
+    """Keys and values of a beginning that all rows share."""
+    model = nnx.merge(graphdef, state)
+    cache = KVCache.zeros(model.config, 1, tokens.shape[1], model.dtype)
+    _, cache = model(tokens, jnp.arange(tokens.shape[1])[None], cache=cache)
+    assert cache is not None
+    return cache
+
+
+@functools.partial(jax.jit, static_argnames=("graphdef", "k", "temperatures"))
+def score(
+    state: Any,
+    batch: ScoreBatch,
+    prefix: KVCache | None,
+    *,
+    graphdef: Graph,
+    k: int,
+    temperatures: tuple[float, ...],
+) -> SparseDistribution:
+    """Distributions [rows, scored, ...] predicted from `batch.predict_from`."""
+    model = nnx.merge(graphdef, state)
+    hidden, _ = model(batch.tokens, batch.positions, segment_ids=batch.segment_ids, prefix=prefix)
+    hidden = jnp.take_along_axis(hidden, batch.predict_from[:, :, None], axis=1)
+
+    def at_position(args):
+        of_rows, chosen = args
+        return _kept(_logits(model, of_rows), chosen, k, temperatures)
+
+    # The head takes a few positions of all rows at a time: logits of all would not fit, and the
+    # rows stay where they are.
+    by_position = (
+        constrain(hidden.swapaxes(0, 1), ("seq", "batch", "activation_embed")),
+        batch.chosen.swapaxes(0, 1),
+    )
+    ways = batch_rows(jax.sharding.get_abstract_mesh())
+    at_once = max(1, _HEAD_ROWS * ways // hidden.shape[0])
+    scores = lax.map(at_position, by_position, batch_size=min(at_once, hidden.shape[1]))
+    return jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), scores)
+
+
+@functools.partial(jax.jit, static_argnames=("graphdef", "slots", "sampling", "k", "temperatures"))
+def prefill(
+    state: Any,
+    prompts: PromptBatch,
+    prefix: KVCache | None,
+    *,
+    graphdef: Graph,
+    slots: int,
+    sampling: SamplingConfig,
+    k: int,
+    temperatures: tuple[float, ...],
+) -> tuple[KVCache, Drawn]:
+    """Reads prompts into a cache of `slots` per row, and draws token number 0."""
+    model = nnx.merge(graphdef, state)
+    rows, length = prompts.tokens.shape
+    positions = _offset(prefix) + jnp.broadcast_to(jnp.arange(length)[None], (rows, length))
+    cache = KVCache.zeros(model.config, rows, slots, model.dtype)
+    hidden, cache = model(prompts.tokens, positions, cache=cache, prefix=prefix)
+    assert cache is not None
+    last = jnp.take_along_axis(hidden, (prompts.lengths - 1)[:, None, None], axis=1)[:, 0]
+    return cache, _draw(model, last, prompts, jnp.int32(0), sampling, k, temperatures)
+
+
+@functools.partial(
+    jax.jit,
+    static_argnames=("graphdef", "sampling", "k", "temperatures"),
+    donate_argnames=("cache",),
+)
+def decode(
+    state: Any,
+    prompts: PromptBatch,
+    prefix: KVCache | None,
+    cache: KVCache,
+    previous: Int[Array, " rows"],
+    step: Int[Array, ""] | int,
+    *,
+    graphdef: Graph,
+    sampling: SamplingConfig,
+    k: int,
+    temperatures: tuple[float, ...],
+) -> tuple[KVCache, Drawn]:
+    """Reads token number `step - 1` of every row, and draws number `step`."""
+    model = nnx.merge(graphdef, state)
+    positions = _offset(prefix) + prompts.lengths + step - 1
+    hidden, updated = model(previous[:, None], positions[:, None], cache=cache, prefix=prefix)
+    assert updated is not None
+    return updated, _draw(model, hidden[:, 0], prompts, step, sampling, k, temperatures)
+
+
+def _offset(prefix: KVCache | None) -> int:
+    return 0 if prefix is None else prefix.length
+
+
+def _draw(
+    model: Decoder,
+    hidden: Float[Array, "rows embed"],
+    prompts: PromptBatch,
+    step: Int[Array, ""] | int,
+    sampling: SamplingConfig,
+    k: int,
+    temperatures: tuple[float, ...],
+) -> Drawn:
+    logits = _logits(model, hidden)
+    # A key per row and step, so that a draw depends neither on its batch nor on its length.
+    keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), step))(prompts.seeds)
+    tokens = sample(logits, keys, sampling)
+    if not k:
+        return Drawn(tokens, None)
+    chosen = jnp.concatenate([tokens[:, None], prompts.chosen], axis=1)
+    return Drawn(tokens, _kept(logits, chosen, k, temperatures))
+
+
+def _logits(model: Decoder, hidden: Float[Array, "rows embed"]) -> Float[Array, "rows vocab"]:
+    # The vocabulary stays split, or the compiler might gather the head instead of its result.
+    return constrain(model.logits(hidden), ("batch", "vocab"))
+
+
+def _kept(
+    logits: Float[Array, "rows vocab"],
+    chosen: Int[Array, "rows chosen"],
+    k: int,
+    temperatures: tuple[float, ...],
+) -> SparseDistribution:
+    """Every device reduces its own rows: left to itself the compiler gathers all for a top-k."""
+    rows = partition_spec(("batch",))
+    reduce = functools.partial(sparse_distribution, k=k, temperatures=temperatures)
+    return jax.shard_map(reduce, in_specs=(rows, rows), out_specs=rows)(logits, chosen)

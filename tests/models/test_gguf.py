@@ -1,0 +1,150 @@
+"""GGUF files: a tiny one written here, and the embedded SmolLM2."""
+
+import gguf
+import jax
+import numpy as np
+import pytest
+from gguf_writer import write_gguf
+from llama_golden import GOLDEN, decoder_of
+
+from sentidistill_jax.inference.engine import Engine, GenerateRequest, ScoreRequest
+from sentidistill_jax.inference.label_scoring import encode
+from sentidistill_jax.inference.sampling import SamplingConfig
+from sentidistill_jax.models import load
+from sentidistill_jax.models.gguf import GGUFFile
+from sentidistill_jax.models.hf import hf_tensors, load_decoder
+from sentidistill_jax.sharding import make_mesh
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return make_mesh({}, jax.devices()[:1])
+
+
+@pytest.mark.parametrize("name", ["llama_tied", "llama_untied"])
+def test_a_decoder_survives_a_gguf_file(name, mesh, tmp_path):
+    """Tied and untied heads; rows of q and k are put back in order."""
+    model = decoder_of(name, mesh)
+    file = GGUFFile(write_gguf(tmp_path / "model.gguf", model))
+    # Single precision in the file's metadata; all else is exact.
+    assert file.config.rms_norm_eps == pytest.approx(model.config.rms_norm_eps)
+    assert file.config == model.config.__class__(
+        **{**vars(model.config), "rms_norm_eps": file.config.rms_norm_eps}
+    )
+    read = dict(hf_tensors(load_decoder(file.config, file.tensors(), mesh)))
+    for tensor, value in hf_tensors(model):
+        np.testing.assert_array_equal(read[tensor], value, err_msg=tensor)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": "mamba"}, r"general\.architecture='mamba', expected 'llama'"),
+        ({"rope_scaling": gguf.RopeScalingType.YARN}, r"rope\.scaling\.type='yarn'"),
+        ({"rope_freqs.weight": np.ones(4, np.float32)}, r"tensor 'rope_freqs\.weight', which"),
+        ({"blk.0.attn_q.bias": np.ones(4, np.float32)}, r"tensor 'blk\.0\.attn_q\.bias', which"),
+    ],
+)
+def test_what_the_decoder_does_not_compute_is_refused(changes, message, mesh, tmp_path):
+    path = write_gguf(tmp_path / "model.gguf", decoder_of("llama_tied", mesh), **changes)
+    with pytest.raises(ValueError, match=message):
+        GGUFFile(path).tensors()
+
+
+def test_another_tokenizer_is_refused(mesh, tmp_path):
+    path = write_gguf(tmp_path / "model.gguf", decoder_of("llama_tied", mesh), pre="qwen2")
+    with pytest.raises(ValueError, match=r"tokenizer \('gpt2', 'qwen2'\), expected"):
+        GGUFFile(path).tokenizer()
+
+
+@pytest.mark.parametrize("kept", [0, 3, 100, 3000, -100])
+def test_a_truncated_file_is_named(kept, mesh, tmp_path):
+    path = write_gguf(tmp_path / "model.gguf", decoder_of("llama_tied", mesh))
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ValueError, match=r"model\.gguf is not a whole GGUF file"):
+        GGUFFile(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"model\.gguf not found"):
+        GGUFFile(tmp_path / "model.gguf")
+
+
+# --- the real file ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def smollm2_path():
+    try:
+        return load.embedded_path("smollm2-135m-instruct")
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(smollm2_path):
+    return GGUFFile(smollm2_path).tokenizer()
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """What transformers' own GGUF loading computes for some texts."""
+    stored = np.load(GOLDEN / "smollm2.npz")
+    texts = sorted({key.split("/")[0] for key in stored.files})
+    return [
+        {key.split("/")[1]: stored[key] for key in stored.files if key.startswith(f"{text}/")}
+        for text in texts
+    ]
+
+
+@pytest.mark.smollm2
+def test_tokens_are_those_of_transformers(tokenizer, expected):
+    assert len(expected) == 5
+    for golden in expected:
+        text = golden["text"].tobytes().decode()
+        assert encode(tokenizer, text).tolist() == golden["tokens"].tolist(), text
+
+
+@pytest.mark.smollm2
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "plain words", "12345 and 6.7e-8", "  leading, trailing  ", "\n\n\ttabs\r\n",
+        "naïve façade — “quotes”", "很好吃，谢谢", "ありがとう", "😀👍🏽", "👨‍👩‍👧 family",
+        "<|im_start|>user<|im_end|>", "\u200b\u00ad\x00",
+    ],
+)  # fmt: skip
+def test_texts_survive_tokenisation(tokenizer, text):
+    assert tokenizer.decode(encode(tokenizer, text).tolist()) == text
+
+
+@pytest.mark.smollm2
+def test_digits_stand_alone_and_special_tokens_are_one_token(tokenizer):
+    assert len(encode(tokenizer, "2024")) == 4
+    assert encode(tokenizer, "<|im_start|>").tolist() == [tokenizer.bos_token_id] == [1]
+    assert (tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id) == (2, 2, 0)
+    assert "<|im_start|>assistant" in tokenizer.chat_template
+
+
+@pytest.mark.smollm2
+def test_logits_are_those_of_transformers_and_text_is_sensible(smollm2_path, expected, mesh):
+    model = load.load_model("smollm2-135m-instruct", mesh)
+    assert model.decoder.config.num_parameters == 134_515_008
+    engine = Engine(model.decoder, mesh, pad_id=2)
+    ids = np.arange(0, 49152, 4096)
+    requests = [
+        ScoreRequest(golden["tokens"], len(golden["tokens"]), 1, ids[None]) for golden in expected
+    ]
+    for index, scored in engine.score(requests, k=8):
+        golden = expected[index]
+        np.testing.assert_array_equal(scored.top_k_ids[0], golden["top_ids"])
+        # Logits are compared up to the constant that the log-softmax takes out.
+        constant = golden["top_logits"][0] - scored.top_k_logprobs[0, 0]
+        got = np.concatenate([scored.top_k_logprobs[0], scored.chosen_logprobs[0]]) + constant
+        logits = np.concatenate([golden["top_logits"], golden["some_logits"]])
+        np.testing.assert_allclose(got, logits, atol=1e-3)
+    prompt = encode(model.tokenizer, "The capital of France is")
+    sampling = SamplingConfig(max_new_tokens=4)
+    ((_, generation),) = engine.generate([GenerateRequest(prompt)], sampling, stop_ids=[])
+    text = model.tokenizer.decode(generation.tokens.tolist())
+    assert str(text).startswith(" Paris")

