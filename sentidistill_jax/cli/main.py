@@ -2,8 +2,10 @@
 
 import dataclasses
 import importlib
+import itertools
 import os
 import pathlib
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -64,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Whatever flags and config files stumble over is the user's: a misspelt field is a KeyError.
     except (flags.Error, OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         return _fail(_one_sentence(error))
+    except SyntaxError as error:
+        return _fail(f"{error.filename}:{error.lineno} is no Python config: {error.msg}.")
     try:
         module.VERB.run(values)
     except (OSError, ValueError) as error:
@@ -97,9 +101,10 @@ def _overview() -> str:
 
 
 def _parse(values: flags.FlagValues, name: str, arguments: Sequence[str]) -> None:
-    for word in arguments:
-        path = word.removeprefix("--config=").split(":")[0]
-        if word.startswith("--config=") and not pathlib.Path(path).is_file():
+    for word, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
+        flag, _, value = word.partition("=") if "=" in word else (word, "", following)
+        path = value.split(":")[0]
+        if flag == "--config" and path and not pathlib.Path(path).is_file():
             raise FileNotFoundError(f"config file {path!r} not found; see the folder configs/.")
     left = values([f"sentidistill {name}", *arguments])[1:]
     if left:
@@ -112,12 +117,18 @@ def _from_config(error: Exception) -> bool:
 
 
 def _one_sentence(error: Exception) -> str:
-    # A misspelt config field arrives as KeyError or AttributeError with a two-line text.
+    # A misspelt config field arrives as KeyError or AttributeError with its name, quoted, and
+    # perhaps a second line of advice.
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     field, _, advice = text.partition("\n")
-    if advice.startswith("Did you mean"):
-        meant = advice.split('"')[1]
-        return f"the config has no field {field.strip()}; did you mean '{meant}'?"
+    field = field.strip(" \"'")
+    if isinstance(error, AttributeError | KeyError) and field.isidentifier():
+        meant = re.match(r'Did you mean "(\w+)"', advice)
+        hint = f"did you mean {meant[1]!r}?" if meant else "configs/base.py has them all."
+        return f"the config has no field {field!r}; {hint}"
+    required = re.match(r"flag --(\w+)=None: .* must have a value other than None", text)
+    if required:
+        return f"--{required[1]} is missing; pass --{required[1]}=VALUE."
     return " ".join(text.split())
 
 

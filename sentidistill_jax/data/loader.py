@@ -137,6 +137,11 @@ class PackedBatches:
             ]
             if record.labels is not None:
                 answer, labels = scored_at + record.labels.position, len(record.labels.ids)
+                if labels > MAX_LABELS:
+                    raise ValueError(
+                        f"prompt {record.prompt_id} has {labels} label words, at most {MAX_LABELS}"
+                        " fit; give its task fewer or raise MAX_LABELS in data/loader.py."
+                    )
                 row["label_ids"][answer, :labels] = record.labels.ids
                 row["label_logprobs"][answer, :labels] = record.labels.logprobs
             at, scored_at = at + length, scored_at + completion

@@ -52,4 +52,4 @@ def ensemble(logprobs: np.ndarray, offsets: np.ndarray | None) -> np.ndarray:
       Logprobs over the labels, [texts, labels].
     """
     shifted = logprobs if offsets is None else logprobs + offsets
-    return _log_normalise(_log_normalise(shifted).mean(axis=1)).astype(np.float32)
+    return _log_normalise(shifted.mean(axis=1)).astype(np.float32)

@@ -29,7 +29,8 @@ def make_schedule(
         raise ValueError(f"schedule={kind!r} must be one of {list(SCHEDULES)}.")
     if not 0 <= warmup_steps < max(total_steps, 1):
         raise ValueError(
-            f"warmup_steps={warmup_steps} must be less than the {total_steps} steps of the run."
+            f"warmup_steps={warmup_steps} must be less than the {total_steps} steps of the run;"
+            " lower optimizer.warmup_fraction."
         )
     rest = max(total_steps - warmup_steps, 1)
     if kind == "cosine":

@@ -183,11 +183,11 @@ def train(
                 # Only a state whose loss was finite is worth keeping.
                 since = _report(pending, batches, config, writer, bar, since, last_saved)
                 pending = None
-                checkpoints.save(state, config.to_dict())
+                checkpoints.save(step, state, config.to_dict())
                 last_saved = step
         if pending is not None:
             _report(pending, batches, config, writer, bar, since, last_saved)
-            checkpoints.save(state, config.to_dict())
+            checkpoints.save(step, state, config.to_dict())
     if stop.requested is not None:
         raise Interrupted(
             f"stopped by {stop.requested.name} after step {int(state.step)} of {total_steps}, which"

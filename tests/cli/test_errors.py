@@ -1,11 +1,21 @@
 """What a user does wrong comes back as one sentence and exit code 2, and nothing is written."""
 
+import pathlib
+
 import pytest
 
 from sentidistill_jax.cli import main
 from sentidistill_jax.cli.main import VERBS
+from sentidistill_jax.errors import Interrupted, NonFiniteLossError
 
+ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = "--config=configs/knowdist.py"
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("SENTIBENCH_DIR", raising=False)
 
 
 @pytest.mark.parametrize(
@@ -13,14 +23,33 @@ CONFIG = "--config=configs/knowdist.py"
     [
         (["nonsense"], ("nonsense", "corpus")),
         (["train", "--config=configs/absent.py"], ("configs/absent.py", "not found")),
+        (["train", "--config", "configs/absent.py"], ("configs/absent.py", "not found")),
+        (["train", "--config=configs/demo.py"], ("no field 'mesh'", "configs/base.py")),
+        (["train", "--config=README.md"], ("README.md:", "no Python config")),
         (["train", CONFIG, "--config.optimizer.learning_rat=1"], ("learning_rat", "learning_rate")),
+        (["train", CONFIG, "--config.nothing.here=1"], ("no field 'nothing'", "configs/base.py")),
         (["train", CONFIG, "--config.optimizer.learning_rate=fast"], ("fast", "float")),
         (["train", CONFIG, "--config.data.global_batch_size=3"], ("global_batch_size=3", "try 8")),
+        (["train", CONFIG, "--config.data.global_batch_size=0"], ("global_batch_size=0", "1")),
+        (["train", CONFIG, "--config.data.micro_batches=0"], ("data.micro_batches=0", "1")),
+        (["train", CONFIG, "--config.data.epochs=0"], ("data.epochs=0", "at least 1")),
+        (["train", CONFIG, "--config.checkpoint.interval=0"], ("checkpoint.interval=0", "1")),
         (["train", CONFIG, "--config.mesh.data=3"], ("mesh", "3", "data=-1")),
         (["train", CONFIG, "--config.data.global_batch_size=8"], ("not found", "run the stage")),
         (["train", CONFIG, "--spelling=wrong"], ("spelling",)),
         (["train", CONFIG, "stray"], ("stray", "--name=value")),
-        (["evaluate", CONFIG], ("--model",)),
+        (["corpus", CONFIG, "--config.stage=both"], ("stage='both'", "'knowdist' or 'icldist'")),
+        (["corpus", CONFIG, "--config.texts.held_out_fraction=2.0"], ("=2.0", "between 0 and 1")),
+        (["corpus", CONFIG, "--config.texts.sources=poems"], ("'poems'", ".jsonl file")),
+        (["corpus", CONFIG, "--config.texts.folder=nowhere"], ("nowhere", "run the set-up")),
+        (["corpus", CONFIG, "--config.texts.sentibench_dir=nowhere"], ("nowhere", "not found")),
+        (["teach", CONFIG], ("prompts.jsonl not found", "run the stage")),
+        (["evaluate", CONFIG], ("--model is missing", "--model=VALUE")),
+        (["evaluate", CONFIG, "--model=teacher"], ("annotations", "run the stage")),
+        (["report"], ("no scores.json", "sentidistill evaluate")),
+        (["export", "--model=students/x"], ("--output is missing",)),
+        (["export", "--model=students/x", "--output=configs"], ("'configs'", "exists already")),
+        (["export", "--model=gpt", "--output=x", "--dtype=int8"], ("int8", "float32|bfloat16")),
         (["predict", "--model=nowhere", "--text=x"], ("nowhere", "no directory")),
         (["predict", "--model=nowhere", "--text=x", "--task=dance"], ("dance", "sentiment")),
     ],
@@ -42,6 +71,31 @@ def test_every_verb_explains_itself(verb, capsys):
     assert main([verb, "--help"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith(f"sentidistill {verb}: ") and "--workdir" in shown
+
+
+def test_a_bug_of_ours_is_not_taken_for_the_users(monkeypatch, tmp_path):
+    from sentidistill_jax.stages import students
+
+    def broken(config, workdir):
+        raise AttributeError("'NoneType' object has no attribute 'x'")
+
+    monkeypatch.setattr(students, "train_student", broken)
+    with pytest.raises(AttributeError, match="NoneType"):
+        main(["train", CONFIG, f"--workdir={tmp_path}"])
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(NonFiniteLossError("step 3: loss nan."), 1), (Interrupted("saved."), 130)]
+)
+def test_exit_codes_of_runs_that_stop(error, code, monkeypatch, tmp_path, capsys):
+    from sentidistill_jax.stages import students
+
+    def stops(config, workdir):
+        raise error
+
+    monkeypatch.setattr(students, "train_student", stops)
+    assert main(["train", CONFIG, f"--workdir={tmp_path}"]) == code
+    assert str(error) in capsys.readouterr().err
 
 
 def test_without_a_verb_the_overview_names_them_all(capsys):

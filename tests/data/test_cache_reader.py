@@ -1,6 +1,8 @@
 """Reading: every record as it was written, and nothing that does not fit."""
 
 import pickle
+import subprocess
+import sys
 
 import grain
 import numpy as np
@@ -148,3 +150,9 @@ def test_a_damaged_record_is_named_and_the_others_are_read(directory):
     with pytest.raises(CacheError, match="shard-00001-of-00005, record 7: damaged"):
         reader[7]
     assert reader[6].prompt_id == "prompt-6" and reader[8].prompt_id == "prompt-8"
+
+
+def test_reading_needs_no_jax():
+    """Worker processes of the loader start fast and leave the accelerator alone."""
+    code = "import sentidistill_jax.data.teacher_cache, sys; sys.exit('jax' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -40,3 +40,30 @@ def test_a_known_bias_is_undone_in_every_draw():
 def test_an_ensemble_is_normalised():
     scores = np.random.default_rng(2).normal(size=(5, 3, 4))
     np.testing.assert_allclose(np.exp(ensemble(scores, None)).sum(axis=1), 1, rtol=1e-5)
+
+
+def test_a_skewed_pool_needs_its_own_prior():
+    scores, labels = _scores(np.random.default_rng(3), 2000, 0.9)
+    biased = (scores + [0.0, 1.5])[:, None]
+
+    def accuracy(prior):
+        offsets = fit_offsets(biased, np.array(prior))
+        return (ensemble(biased, offsets).argmax(axis=1) == labels).mean()
+
+    assert accuracy((0.9, 0.1)) > accuracy((0.5, 0.5)) + 0.05
+
+
+def test_offsets_are_centred_and_vanish_where_nothing_is_to_do():
+    scores = np.log([[0.7, 0.2, 0.1], [0.1, 0.7, 0.2], [0.2, 0.1, 0.7]])
+    uniform = np.full((3,), 1 / 3)
+    np.testing.assert_allclose(fit_offset(scores, uniform), 0, atol=1e-6)
+    offset = fit_offset(scores + [0.3, -1.0, 2.0], uniform)
+    np.testing.assert_allclose(offset, np.array([-0.3, 1.0, -2.0]) + 1.3 / 3, atol=1e-4)
+
+
+def test_an_ensemble_averages_log_odds():
+    scores = np.log([[[0.8, 0.2], [0.5, 0.5]]])  # log odds log 4 and 0
+    (got,) = np.exp(ensemble(scores, None))
+    np.testing.assert_allclose(got, [2 / 3, 1 / 3], rtol=1e-5)
+    (shifted,) = np.exp(ensemble(scores, np.array([[0.0, np.log(4)], [0.0, 0.0]])))
+    np.testing.assert_allclose(shifted, [0.5, 0.5], rtol=1e-5)

@@ -111,7 +111,8 @@ class CacheStatistics:
             "",
             "completion tokens by tail mass at temperature 1",
             *_bars(
-                [f"10^{low:g} to 10^{high:g}" for low, high in itertools.pairwise(_EDGES)],
+                [f"below 10^{_EDGES[1]:g}"]
+                + [f"10^{low:g} to 10^{high:g}" for low, high in itertools.pairwise(_EDGES[1:])],
                 self.tail_mass_counts.tolist(),
             ),
         ]

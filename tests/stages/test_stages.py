@@ -1,0 +1,277 @@
+"""Stages on a tiny random model: what they refuse, how they resume, and that nothing goes stale."""
+
+import json
+import runpy
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from helpers import byte_tokenizer, random_cache, random_model
+from ml_collections import ConfigDict
+
+from sentidistill_jax.artifact import ArtifactMismatchError, write_json
+from sentidistill_jax.corpus.records import Prompt, read_records, write_records
+from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText
+from sentidistill_jax.export import export
+from sentidistill_jax.models.load import load_model, tokenizer_fingerprint
+from sentidistill_jax.settings import Config
+from sentidistill_jax.sharding import make_mesh
+from sentidistill_jax.stages import corpus, evaluate
+from sentidistill_jax.stages.students import train_student
+from sentidistill_jax.stages.teacher import Teacher, teach
+from sentidistill_jax.teacher.annotate import Annotation, LabelTeacher
+from sentidistill_jax.workdir import Workdir
+
+ROOT = Path(__file__).parents[2]
+TEXTS = ("So good, so warm.", "Dull and far too long.", "A film about dogs.", "I love this!", "No.")
+
+pytestmark = pytest.mark.usefixtures("one_device", "no_sentibench")
+
+
+@pytest.fixture
+def no_sentibench(monkeypatch):
+    monkeypatch.delenv("SENTIBENCH_DIR", raising=False)
+
+
+@pytest.fixture(scope="module")
+def model_directory(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("model") / "tiny"
+    mesh = make_mesh({}, jax.devices()[:1])
+    export(random_model(mesh, byte_tokenizer(["positive", "negative"])), directory)
+    return directory
+
+
+@pytest.fixture
+def config(model_directory) -> Config:
+    config = runpy.run_path(str(ROOT / "configs" / "base.py"))["get_config"]()
+    config.teacher.update(source=str(model_directory), dtype="float32", tokens_per_batch=1024)
+    config.student.update(source=str(model_directory), layers=(), dtype="float32")
+    config.annotate.tasks = ConfigDict({"sentiment": 0}, convert_dict=False)
+    config.annotate.update(k_shot=2, draws=1)
+    config.generation.update(temperature=0.0, top_p=1.0, max_new_tokens=4)
+    config.data.update(
+        global_batch_size=1, micro_batches=1, seq_length=16, scored_length=8, epochs=1
+    )
+    config.optimizer.update(warmup_fraction=0.0, frozen=())
+    return config.lock()
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """With texts, as the first stage leaves them."""
+    workdir = Workdir(tmp_path / "run")
+    texts = [UnlabelledText(f"id{i}", "mine", text) for i, text in enumerate(TEXTS)]
+    write_records(workdir.texts / "train.jsonl", texts, UnlabelledText)
+    write_held_out(workdir, ("positive", "negative", None))
+    return workdir
+
+
+def write_held_out(workdir, labels):
+    held_out = [
+        UserText(f"out{i}", "movie", text, "held_out", label)
+        for i, (text, label) in enumerate(zip(TEXTS, labels, strict=False))
+    ]
+    write_records(workdir.texts / "held_out.jsonl", held_out, UserText)
+
+
+def annotate(config, workdir):
+    corpus.annotate(config, workdir, lambda: Teacher.load(config))
+
+
+class TestAnnotate:
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"k_shot": 999}, "annotate.k_shot=999"),
+            ({"tasks": {"dance": 0}}, "annotate.tasks has 'dance'"),
+            ({"priors": {"sentiment": (1.0,)}}, "annotate.priors.sentiment=.* positive share"),
+            ({"priors": {"irony": (1.0, 1.0)}}, r"annotate.priors has \['irony'\]"),
+        ],
+    )
+    def test_bad_settings_are_refused_before_anything_is_written(
+        self, config, workdir, changes, message
+    ):
+        with config.unlocked():
+            for name, value in changes.items():
+                section = isinstance(value, dict)
+                config.annotate[name] = ConfigDict(value) if section else value
+        with pytest.raises(ValueError, match=message):
+            annotate(config, workdir)
+        assert not workdir.annotations.exists()
+
+    def test_it_resumes_between_chunks(self, config, workdir, tmp_path, monkeypatch):
+        monkeypatch.setattr(corpus, "_CHUNK", 2)
+        whole = Workdir(tmp_path / "whole")
+        shutil.copytree(workdir.texts, whole.texts)
+        annotate(config, whole)
+
+        asked: list[str] = []
+        scores = LabelTeacher.scores
+
+        def counted(self, texts, *, progress=None):
+            if len(asked) == 2:
+                asked.append("stopped")
+                raise KeyboardInterrupt
+            asked.extend(text.id for text in texts)
+            return scores(self, texts, progress=progress)
+
+        monkeypatch.setattr(LabelTeacher, "scores", counted)
+        with pytest.raises(KeyboardInterrupt):
+            annotate(config, workdir)
+        assert not (workdir.annotations / "manifest.json").exists()
+        annotate(config, workdir)
+        assert asked == ["id0", "id1", "stopped", "id2", "id3", "id4"]  # each text once
+        for name in ("annotations.jsonl", "offsets.json", "manifest.json"):
+            one, other = (place.annotations / name for place in (workdir, whole))
+            assert one.read_bytes() == other.read_bytes()
+
+    def test_average_prediction_is_the_prior(self, config, workdir):
+        with config.unlocked():
+            config.annotate.priors.sentiment = (0.8, 0.2)
+        annotate(config, workdir)
+        found = read_records(workdir.annotations / "annotations.jsonl", Annotation)
+        assert [one.text_id for one in found] == ["id0", "id1", "id2", "id3", "id4"]
+        mean = np.exp([one.logprobs for one in found]).mean(axis=0)
+        np.testing.assert_allclose(mean, [0.8, 0.2], atol=1e-3)
+
+
+class TestPromptsAndCache:
+    def test_an_unknown_perspective_is_refused_before_anything_is_written(self, config, workdir):
+        annotate(config, workdir)
+        with config.unlocked():
+            config.knowdist.perspectives = ConfigDict({"analyse/mood": 1.0})
+        with pytest.raises(ValueError, match="perspective 'analyse/mood' is not known"):
+            corpus.build_prompts(config, workdir)
+        assert not workdir.prompts("knowdist").exists()
+
+    def test_other_settings_of_a_finished_corpus_are_refused(self, config, workdir):
+        annotate(config, workdir)
+        corpus.build_prompts(config, workdir)
+        prompts = read_records(workdir.prompts("knowdist") / "prompts.jsonl", Prompt)
+        assert {prompt.text_id for prompt in prompts} == {f"id{i}" for i in range(5)}
+        config.knowdist.per_text = 2
+        with pytest.raises(ArtifactMismatchError, match="settings.per_text was 1, now 2"):
+            corpus.build_prompts(config, workdir)
+
+    def test_a_bad_sampling_setting_is_refused_before_anything_is_written(self, config, workdir):
+        annotate(config, workdir)
+        corpus.build_prompts(config, workdir)
+        config.generation.top_p = 0.0
+        with pytest.raises(ValueError, match="0 < top_p"):
+            teach(config, workdir, lambda: Teacher.load(config))
+        assert not workdir.cache("knowdist").exists()
+
+    def test_a_teacher_that_says_nothing_worth_learning_is_an_error(self, config, workdir):
+        texts = [UnlabelledText("id0", "mine", TEXTS[0])]
+        write_records(workdir.texts / "train.jsonl", texts, UnlabelledText)
+        annotate(config, workdir)
+        prompt = Prompt("knowdist", "analyse/target", "id0", "What?", "What?")
+        write_records(workdir.prompts("knowdist") / "prompts.jsonl", [prompt], Prompt)
+        with pytest.raises(ValueError, match="none of the teacher's 1 answers is worth learning"):
+            teach(config, workdir, lambda: Teacher.load(config))
+        assert not (workdir.cache("knowdist") / "manifest.json").exists()
+
+
+@pytest.fixture
+def cached(workdir, model_directory):
+    """With a finished teacher cache of two rows."""
+    mesh = make_mesh({}, jax.devices()[:1])
+    tokenizer = load_model(str(model_directory), mesh).tokenizer
+    directory = workdir.cache("knowdist")
+    random_cache(
+        directory / "records", [(4, 4)] * 4, tokenizer_fingerprint=tokenizer_fingerprint(tokenizer)
+    )
+    write_json(directory / "manifest.json", {"counts": 4})
+    return workdir
+
+
+@pytest.mark.usefixtures("compilation_cache")
+class TestStudents:
+    def test_trained_once_and_refused_when_its_inputs_change(self, config, cached):
+        directory = train_student(config, cached)
+        written = (directory / "model.safetensors").stat().st_mtime_ns
+        assert train_student(config, cached) == directory
+        assert (directory / "model.safetensors").stat().st_mtime_ns == written
+
+        second = config.copy_and_resolve_references()
+        second.name, second.student.source = "both", "students/knowdist"
+        train_student(second, cached)
+        train_student(second, cached)
+
+        config.optimizer.learning_rate *= 2
+        with pytest.raises(ArtifactMismatchError, match="optimizer.learning_rate was"):
+            train_student(config, cached)
+        shutil.rmtree(cached.student("knowdist"))
+        train_student(config, cached)
+        with pytest.raises(ArtifactMismatchError, match="initial was"):
+            train_student(second, cached)
+
+        write_json(cached.cache("knowdist") / "manifest.json", {"counts": 5})
+        with pytest.raises(ArtifactMismatchError, match="cache was"):
+            train_student(config, cached)
+
+    def test_nothing_is_written_when_a_size_is_wrong(self, config, cached):
+        config.data.seq_length = 4
+        with pytest.raises(ValueError, match="seq_length=4 is too small"):
+            train_student(config, cached)
+        assert not cached.student("knowdist").exists()
+
+
+class TestEvaluate:
+    def test_scores_and_predictions_agree(self, config, workdir):
+        evaluate.evaluate_student("before", config, workdir)
+        directory = workdir.evaluation("before")
+        scores = json.loads((directory / "scores.json").read_text())["sets"]
+        text = (directory / "predictions.jsonl").read_text()
+        lines = [json.loads(line) for line in text.splitlines()]
+        assert list(scores) == ["held_out/reviews"]
+        assert [(line["id"], line["gold"]) for line in lines] == [
+            ("out0", "positive"), ("out1", "negative"),
+        ]  # fmt: skip
+        right = [line["gold"] == line["predicted"] for line in lines]
+        assert scores["held_out/reviews"]["accuracy"] == pytest.approx(np.mean(right))
+        for line in lines:
+            likeliest = ("positive", "negative")[int(np.argmax(line["logprobs"]))]
+            assert line["predicted"] == likeliest
+
+    def test_finished_scores_are_kept_and_never_taken_for_anothers(
+        self, config, workdir, monkeypatch
+    ):
+        evaluate.evaluate_student("before", config, workdir)
+
+        def not_again(*args, **kwargs):
+            raise AssertionError("the model was loaded")
+
+        monkeypatch.setattr(evaluate, "load_student", not_again)
+        evaluate.evaluate_student("before", config, workdir)
+        other = config.copy_and_resolve_references()
+        other.student.layers = (0,)
+        with pytest.raises(ArtifactMismatchError, match="model.student.layers was"):
+            evaluate.evaluate_student("before", other, workdir)
+        write_held_out(workdir, ("negative", "negative"))
+        with pytest.raises(ArtifactMismatchError, match="held_out was"):
+            evaluate.evaluate_student("before", config, workdir)
+
+    def test_teacher_calibrated_uses_the_offsets_of_the_training_texts(self, config, workdir):
+        with config.unlocked():
+            config.annotate.priors.sentiment = (0.999, 0.001)
+        annotate(config, workdir)
+        evaluate.evaluate_teacher(config, workdir, lambda: Teacher.load(config))
+        predicted = {}
+        for name in ("teacher-raw", "teacher-calibrated"):
+            lines = (workdir.evaluation(name) / "predictions.jsonl").read_text().splitlines()
+            predicted[name] = [json.loads(line)["logprobs"] for line in lines]
+        offsets = json.loads((workdir.annotations / "offsets.json").read_text())["sentiment"][0]
+        raw, calibrated = (np.array(values) for values in predicted.values())
+        shift = offsets[0] - offsets[1]
+        assert abs(shift) > 1
+        moved = (calibrated[:, 0] - calibrated[:, 1]) - (raw[:, 0] - raw[:, 1])
+        np.testing.assert_allclose(moved, shift, atol=1e-3)
+
+    def test_texts_without_labels_cannot_be_scored(self, config, workdir):
+        write_held_out(workdir, (None, None))
+        with pytest.raises(ValueError, match="nothing to score.*set SENTIBENCH_DIR or add"):
+            evaluate.evaluate_student("before", config, workdir)
+        assert not workdir.evaluation("before").exists()

@@ -1,0 +1,292 @@
+"""What the teacher leaves in its cache, against a plain forward pass of a tiny random model."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import TINY, byte_tokenizer, make_manifest, random_decoder
+
+from sentidistill_jax.corpus import icldist
+from sentidistill_jax.corpus.records import Prompt
+from sentidistill_jax.corpus.task import Demonstration
+from sentidistill_jax.corpus.user_texts import UnlabelledText
+from sentidistill_jax.data.teacher_cache import open_cache, verify
+from sentidistill_jax.inference.engine import Engine
+from sentidistill_jax.inference.sampling import SamplingConfig
+from sentidistill_jax.sharding import make_mesh
+from sentidistill_jax.teacher.annotate import Annotation
+from sentidistill_jax.teacher.capture import Capture
+
+TOKENIZER = byte_tokenizer(["positive", "negative", "A", "B"])
+LENGTH = 256  # tokens that the plain forward pass is padded to
+DEMONSTRATIONS = (Demonstration("Bad.", "negative"), Demonstration("Lovely.", "positive"))
+TEXTS = [UnlabelledText(f"id{i}", "mine", text) for i, text in enumerate(["So good!", "Dull"])]
+# The teacher's calibrated opinions: not its own raw ones, so that the two cannot be mixed up.
+ANNOTATIONS = {
+    ("sentiment", text.id): Annotation(
+        "sentiment", text.id, "negative", (float(np.log(0.2)), float(np.log(0.8)))
+    )
+    for text in TEXTS
+}
+JSON = icldist.Style(wording=1, format="json")
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    return random_decoder(make_mesh({}, jax.devices()[:1]))
+
+
+@pytest.fixture(scope="module")
+def engine(decoder):
+    return Engine(decoder, make_mesh({}, jax.devices()[:1]), pad_id=0, tokens_per_batch=1024)
+
+
+@pytest.fixture(scope="module")
+def capture(engine):
+    return Capture(
+        engine,
+        TOKENIZER,
+        teacher_fingerprint="tiny",
+        sampling=SamplingConfig(max_new_tokens=5),
+        annotations=ANNOTATIONS,
+        seed=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def logits_of(decoder):
+    @jax.jit
+    def padded(tokens):
+        hidden, _ = decoder(tokens[None], jnp.arange(LENGTH)[None])
+        return decoder.logits(hidden[0])
+
+    def of(tokens):
+        assert len(tokens) <= LENGTH
+        return np.asarray(padded(np.pad(tokens, (0, LENGTH - len(tokens)))), np.float64)
+
+    return of
+
+
+def encode(text):
+    return np.array(TOKENIZER(text)["input_ids"], np.int32)
+
+
+def log_softmax(logits):
+    return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+
+
+def records_of(capture, prompts, manifest=None):
+    found = dict(capture.records(prompts, manifest or make_manifest(len(prompts))))
+    assert sorted(found) == list(range(len(prompts)))
+    return [found[index] for index in range(len(prompts))]
+
+
+def assert_is_the_forward_pass(record, prompt, logits_of, manifest, always_kept):
+    """The record's targets are those of a teacher that reads its own prompt and this answer.
+
+    Args:
+      always_kept: Position -> ids that are there whatever their rank.
+    """
+    completion = record.tokens[record.completion_start :]
+    teacher_prompt = encode(prompt.teacher_prompt)
+    tokens = np.concatenate([teacher_prompt, completion])
+    logits = logits_of(tokens)[len(teacher_prompt) - 1 : len(tokens) - 1]
+    dense = log_softmax(logits)
+    ends = np.cumsum(record.targets.counts)
+    for row, (start, end) in enumerate(zip(ends - record.targets.counts, ends, strict=True)):
+        ids = record.targets.ids[start:end]
+        top = np.argsort(-dense[row])[: manifest.top_k]
+        assert set(ids) == {*top.tolist(), int(completion[row]), *always_kept.get(row, ())}
+        np.testing.assert_allclose(record.targets.logprobs[start:end], dense[row, ids], atol=1e-4)
+        for column, temperature in enumerate(manifest.temperatures):
+            rest = np.delete(log_softmax(logits[row] / temperature), ids)
+            np.testing.assert_allclose(
+                record.targets.tail_logprobs[row, column], np.logaddexp.reduce(rest), atol=1e-4
+            )
+    return dense
+
+
+def assert_student_reads(record, prompt, completion):
+    assert TOKENIZER.decode(record.tokens[: record.completion_start]) == prompt.prompt
+    assert TOKENIZER.decode(record.tokens[record.completion_start :]) == completion
+    assert (record.prompt_id, record.kind) == (prompt.id, prompt.kind)
+
+
+@pytest.mark.parametrize("count", [2, 17])  # alone, and enough to share their beginning
+def test_answers_made_of_label_words(capture, logits_of, count):
+    texts = [
+        dataclasses.replace(TEXTS[i % 2], text=f"{TEXTS[i % 2].text} {i}") for i in range(count)
+    ]
+    prompts = [
+        icldist.build_prompt("sentiment", text, DEMONSTRATIONS, JSON, student_shots=0)
+        for text in texts
+    ]
+    assert len({prompt.teacher_prompt[:160] for prompt in prompts}) == 1
+    manifest = make_manifest(count)
+    for prompt, record in zip(prompts, records_of(capture, prompts), strict=True):
+        assert len(prompt.teacher_prompt) > len(prompt.prompt) + 50
+        assert_student_reads(record, prompt, ' {"sentiment": "negative"}\n')
+        position = len(encode(' {"sentiment": "'))
+        words = [encode(word)[0] for word in ("positive", "negative")]
+        dense = assert_is_the_forward_pass(
+            record, prompt, logits_of, manifest, {position: map(int, words)}
+        )
+        assert record.labels is not None and record.labels.position == position
+        np.testing.assert_array_equal(record.labels.ids, words)
+        np.testing.assert_allclose(record.labels.raw_logprobs, dense[position, words], atol=1e-4)
+        np.testing.assert_allclose(np.exp(record.labels.logprobs), [0.2, 0.8], rtol=1e-6)
+
+
+def test_answers_that_are_computed(capture, logits_of):
+    chosen = Prompt(
+        stage="icldist", kind="length", text_id="id0", prompt="Text: x\nLong?",
+        teacher_prompt="Text: y\nLong? B\n\nText: x\nLong?", label_words=(" A", " B"),
+        answer=" B", format="letter",
+    )  # fmt: skip
+    free = dataclasses.replace(chosen, label_words=(), answer=" one word")
+    by_label, free_text = records_of(capture, [chosen, free])
+    manifest = make_manifest(2)
+
+    assert_student_reads(by_label, chosen, " B\n")
+    words = [int(encode(word)[0]) for word in chosen.label_words]
+    assert_is_the_forward_pass(by_label, chosen, logits_of, manifest, {0: words})
+    assert by_label.labels is not None
+    np.testing.assert_allclose(np.exp(by_label.labels.logprobs), [0.02, 0.98], rtol=1e-5)
+
+    assert_student_reads(free_text, free, " one word\n")
+    assert_is_the_forward_pass(free_text, free, logits_of, manifest, {})
+    assert free_text.labels is None
+
+
+def free_prompt(number):
+    return Prompt(
+        stage="knowdist", kind="analyse/target", text_id="id0", prompt=f"What? {number}\nTarget:",
+        teacher_prompt=f"What? 7\nTarget: x\n\nWhat? {number}\nTarget:",
+    )  # fmt: skip
+
+
+def test_answers_that_the_teacher_writes(capture, logits_of):
+    prompts = [free_prompt(number) for number in range(3)]
+    for prompt, record in zip(prompts, records_of(capture, prompts), strict=True):
+        assert TOKENIZER.decode(record.tokens[: record.completion_start]) == prompt.prompt
+        dense = assert_is_the_forward_pass(record, prompt, logits_of, make_manifest(3), {})
+        completion = record.tokens[record.completion_start :]
+        np.testing.assert_array_equal(completion, dense.argmax(axis=-1))  # greedy
+        newline = encode("\n")[0]
+        assert newline not in completion[:-1]
+        assert len(completion) == 5 or completion[-1] == newline
+        assert record.labels is None
+
+
+def test_bare_prompts_take_their_labels_from_annotation_without_a_forward_pass(capture):
+    prompt = icldist.build_prompt("sentiment", TEXTS[0], ())
+    blind = Capture(
+        None,  # type: ignore[arg-type]
+        TOKENIZER,
+        teacher_fingerprint="tiny",
+        sampling=SamplingConfig(),
+        annotations=ANNOTATIONS,
+        seed=0,
+    )
+    (record,) = records_of(blind, [prompt])
+    assert_student_reads(record, prompt, " negative\n")
+    assert record.labels is not None and record.labels.position == 0
+    np.testing.assert_allclose(np.exp(record.labels.logprobs), [0.2, 0.8], rtol=1e-5)
+    np.testing.assert_array_equal(record.targets.counts, [2, 1])
+    positive, negative, newline = encode(" positive negative\n")
+    np.testing.assert_array_equal(record.targets.ids, sorted([positive, negative]) + [newline])
+    probs = dict(zip(record.targets.ids, np.exp(record.targets.logprobs), strict=True))
+    assert probs == {
+        positive: pytest.approx(0.2, rel=1e-3),
+        negative: pytest.approx(0.8, rel=1e-3),
+        newline: pytest.approx(1, rel=1e-3),
+    }
+    # Some mass outside, or the reverse KL would be infinite.
+    assert np.isfinite(record.targets.tail_logprobs).all()
+
+
+@pytest.mark.parametrize(
+    "change", [{"format": "json"}, {"teacher_prompt": "other"}, {"label_words": (" B", " A")}]
+)
+def test_other_prompts_are_not_taken_from_annotation(capture, change):
+    prompt = dataclasses.replace(icldist.build_prompt("sentiment", TEXTS[0], ()), **change)
+    (record,) = records_of(capture, [prompt])
+    assert record.targets.counts[0] >= make_manifest(1).top_k
+
+
+def test_a_label_that_annotation_lacks_is_an_error(capture):
+    text = UnlabelledText("id9", "mine", "Never seen.")
+    prompt = icldist.build_prompt("sentiment", text, DEMONSTRATIONS)
+    with pytest.raises(ValueError, match="needs the teacher's label of text id9 in task 'sentim"):
+        records_of(capture, [prompt])
+
+
+def test_keys_tell_teacher_prompts_apart(capture):
+    few, many = (
+        icldist.build_prompt("sentiment", TEXTS[0], DEMONSTRATIONS[:shots], JSON, student_shots=0)
+        for shots in (1, 2)
+    )
+    assert few.prompt == many.prompt
+    keys = {record.key for record in records_of(capture, [few, many])}
+    assert len(keys) == 2
+
+
+def test_sampled_answers_do_not_depend_on_their_neighbours(engine):
+    sampled = Capture(
+        engine,
+        TOKENIZER,
+        teacher_fingerprint="tiny",
+        sampling=SamplingConfig(temperature=1.0, max_new_tokens=5),
+        annotations={},
+        seed=3,
+    )
+    prompts = [free_prompt(number) for number in range(3)]
+    together = records_of(sampled, prompts)
+    reversed_order = records_of(sampled, prompts[::-1])[::-1]
+    for one, other in zip(together, reversed_order, strict=True):
+        np.testing.assert_array_equal(one.tokens, other.tokens)
+    assert len({tuple(record.tokens[record.completion_start :]) for record in together}) > 1
+
+
+class Stopped(Exception):
+    """As a scheduler would: between two shards."""
+
+
+def test_interrupted_after_a_shard_it_goes_on_and_gives_the_same_bytes(
+    capture, tmp_path, monkeypatch
+):
+    prompts = [
+        *(free_prompt(number) for number in range(3)),
+        *(icldist.build_prompt("sentiment", text, DEMONSTRATIONS, JSON) for text in TEXTS),
+        icldist.build_prompt("sentiment", TEXTS[1], ()),
+        free_prompt(3),
+    ]
+    manifest = make_manifest(len(prompts), vocab_size=TINY.vocab_size)
+    capture.run(prompts, tmp_path / "whole", manifest)
+
+    asked: list[int] = []
+    records = capture.records
+
+    def counted(some, manifest):
+        if len(asked) == 3:
+            raise Stopped
+        asked.extend(range(len(some)))
+        return records(some, manifest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(capture, "records", counted)
+        with pytest.raises(Stopped):
+            capture.run(prompts, tmp_path / "resumed", manifest)
+    assert len(list((tmp_path / "resumed").glob("shard-0000?-of-00003"))) == 1
+    capture.run(prompts, tmp_path / "resumed", manifest)
+
+    files = {
+        name: {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        for name in ("whole", "resumed")
+    }
+    assert files["resumed"] == files["whole"]
+    reader = open_cache(tmp_path / "resumed")
+    assert [reader[i].prompt_id for i in range(7)] == [prompt.id for prompt in prompts]
+    verify(tmp_path / "resumed")

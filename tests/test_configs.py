@@ -1,0 +1,137 @@
+"""Every config builds, has the fields of base.py and no others, and is one the stages accept."""
+
+import pathlib
+from typing import Any
+
+import jax
+import pytest
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from sentidistill_jax.corpus.icldist import TASKS
+from sentidistill_jax.corpus.perspectives import PERSPECTIVES
+from sentidistill_jax.corpus.sources import EMBEDDED_SOURCES
+from sentidistill_jax.inference.sampling import SamplingConfig
+from sentidistill_jax.models.load import EMBEDDED
+from sentidistill_jax.settings import Config, compute_dtype
+from sentidistill_jax.sharding import make_mesh
+from sentidistill_jax.stages.corpus import check_stage
+from sentidistill_jax.teacher.annotate import LabelTeacher
+from sentidistill_jax.training.objectives import Objective
+from sentidistill_jax.training.optimizer import make_optimizer, make_schedule, trainable_filter
+from sentidistill_jax.training.train import check_batch_size
+
+ROOT = pathlib.Path(__file__).parents[1]
+FILES = sorted((ROOT / "configs").glob("[!_]*.py"))
+DEMO_RUNS = ("knowdist", "icldist_only", "both")
+
+
+@pytest.fixture(autouse=True)
+def configs_import_one_another(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+
+
+def load(path: pathlib.Path) -> Config:
+    """The config as the command line has it."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    values(["test", f"--config={path}"])
+    return values.config
+
+
+def runs(path: pathlib.Path) -> list[Config]:
+    """One ordinary config, or those of the demo."""
+    config = load(path)
+    return [config[name] for name in DEMO_RUNS] if path.stem == "demo" else [config]
+
+
+# Sections whose keys are data: tasks, sources, perspectives.
+_OPEN = (
+    "texts.max_per_source", "annotate.tasks", "annotate.priors", "knowdist.perspectives",
+    "icldist.tasks", "evaluation.max_examples",
+)  # fmt: skip
+
+
+def fields(config: Config, prefix: str = "") -> set[str]:
+    """Dotted names of all fields, those of open sections left out."""
+    names = set()
+    for name, value in config.items():
+        dotted = prefix + name
+        is_section = isinstance(value, ConfigDict) and dotted not in _OPEN
+        names |= fields(value, f"{dotted}.") if is_section else {dotted}
+    return names
+
+
+every_config = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+
+
+@every_config
+def test_fields_are_those_of_base(path):
+    for config in runs(path):
+        assert fields(config) == fields(load(ROOT / "configs" / "base.py"))
+
+
+@every_config
+def test_a_typo_is_an_error_at_every_level(path):
+    config = load(path)
+    sections = [config, *(value for value in config.values() if isinstance(value, ConfigDict))]
+    assert len(sections) > 3
+    for section in sections:
+        with pytest.raises((AttributeError, KeyError)):
+            section.spelling_mistake = 1
+        with pytest.raises((AttributeError, KeyError)):
+            _ = section.spelling_mistake
+
+
+@every_config
+def test_names_in_it_are_known(path):
+    for config in runs(path):
+        check_stage(config)
+        assert set(config.texts.sources) <= set(EMBEDDED_SOURCES)
+        assert set(config.texts.max_per_source) <= set(EMBEDDED_SOURCES)
+        assert set(config.evaluation.max_examples) <= {"reviews", *EMBEDDED_SOURCES}
+        assert set(config.knowdist.perspectives) <= set(PERSPECTIVES)
+        assert set(config.icldist.tasks) <= set(TASKS)
+        assert set(config.annotate.priors) <= set(config.annotate.tasks)
+        assert config.teacher.source in EMBEDDED
+        assert config.student.source in EMBEDDED or config.student.source.startswith("students/")
+
+
+@every_config
+def test_values_are_accepted(path):
+    for config in runs(path):
+        check_batch_size(config, make_mesh({"data": 1}, jax.devices()[:1]))
+        for section in ("teacher", "student"):
+            compute_dtype(section, config[section].dtype)
+        SamplingConfig(**config.generation.to_dict())
+        objective = Objective(**config.objective.to_dict())
+        assert objective.temperature in config.cache.temperatures
+        for task in config.annotate.tasks:
+            nothing: Any = None
+            settings = config.annotate
+            labeller = LabelTeacher(nothing, nothing, task, settings.k_shot, settings.draws)
+            labeller.prior(config.annotate.priors.get(task))
+        steps = 100
+        schedule = make_schedule(
+            config.optimizer.schedule,
+            peak=config.optimizer.learning_rate,
+            warmup_steps=round(config.optimizer.warmup_fraction * steps),
+            total_steps=steps,
+            final_fraction=config.optimizer.final_fraction,
+        )
+        make_optimizer(
+            config.optimizer.name,
+            schedule,
+            weight_decay=config.optimizer.weight_decay,
+            clip_norm=config.optimizer.clip_norm,
+        )
+        trainable_filter(config.optimizer.frozen)
+
+
+def test_the_demos_runs_share_what_they_must():
+    knowdist, icldist_only, both = runs(ROOT / "configs" / "demo.py")
+    for section in ("texts", "teacher", "annotate"):
+        assert knowdist[section] == icldist_only[section] == both[section]
+    assert icldist_only.icldist == both.icldist
+    assert both.student.source == f"students/{knowdist.name}"
+    assert len({run.name for run in (knowdist, icldist_only, both)}) == 3

@@ -1,0 +1,78 @@
+"""An exported directory is the model, whole, or not there."""
+
+import json
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+from flax import nnx
+from helpers import arrays_of, byte_tokenizer, random_model
+
+from sentidistill_jax.export import export
+from sentidistill_jax.models.load import load_model, tokenizer_fingerprint
+from sentidistill_jax.sharding import make_mesh
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return make_mesh({}, jax.devices()[:1])
+
+
+@pytest.fixture(scope="module")
+def model(mesh):
+    return random_model(mesh, byte_tokenizer(["positive"]))
+
+
+def parameters(model):
+    return arrays_of(nnx.state(model.decoder))
+
+
+def test_it_loads_as_the_same_model(model, mesh, tmp_path):
+    export(model, tmp_path / "new" / "student")
+    loaded = load_model(str(tmp_path / "new" / "student"), mesh)
+    assert loaded.decoder.config == model.decoder.config
+    for name, value in parameters(model).items():
+        np.testing.assert_array_equal(parameters(loaded)[name], value, err_msg=name)
+    text = "A positive, quiet\ntreasure: 12 €"
+    assert loaded.tokenizer(text)["input_ids"] == model.tokenizer(text)["input_ids"]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["student"]
+
+
+def test_a_tokenizer_that_was_exported_keeps_its_fingerprint(model, mesh, tmp_path):
+    """Or a student could not be trained further on the cache of its teacher."""
+    export(model, tmp_path / "one")
+    once = load_model(str(tmp_path / "one"), mesh)
+    assert tokenizer_fingerprint(once.tokenizer) == tokenizer_fingerprint(model.tokenizer)
+
+
+def test_bfloat16_is_rounded_and_half_as_large(model, mesh, tmp_path):
+    sizes = {}
+    for dtype in ("float32", "bfloat16"):
+        export(model, tmp_path / dtype, dtype=dtype)
+        sizes[dtype] = (tmp_path / dtype / "model.safetensors").stat().st_size
+    assert sizes["bfloat16"] < 0.6 * sizes["float32"]
+    assert json.loads((tmp_path / "bfloat16" / "config.json").read_text())["torch_dtype"] == (
+        "bfloat16"
+    )
+    loaded = parameters(load_model(str(tmp_path / "bfloat16"), mesh))
+    for name, value in parameters(model).items():
+        rounded = value.astype(ml_dtypes.bfloat16).astype(np.float32)
+        np.testing.assert_array_equal(loaded[name], rounded, err_msg=name)
+
+
+def test_an_older_export_is_replaced_as_a_whole(model, tmp_path):
+    directory = tmp_path / "student"
+    directory.mkdir()
+    (directory / "model-00002-of-00002.safetensors").write_text("of another model")
+    export(model, directory)
+    assert "model-00002-of-00002.safetensors" not in {path.name for path in directory.iterdir()}
+
+
+def test_an_export_that_fails_leaves_the_older_one(model, tmp_path):
+    directory = tmp_path / "student"
+    export(model, directory)
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
+    with pytest.raises(ValueError, match="dtype='int8' must be one of"):
+        export(model, directory, dtype="int8")
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == before

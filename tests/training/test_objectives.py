@@ -1,0 +1,176 @@
+"""The objective of packed rows against a dense account of each sequence alone, in float64."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from dense_oracle import random_normal
+from helpers import KINDS, TINY, assert_trees_close, random_cache
+
+from sentidistill_jax.data.loader import BatchShape, PackedBatches, iterate
+from sentidistill_jax.data.teacher_cache import open_cache
+from sentidistill_jax.sharding import make_mesh
+from sentidistill_jax.training.objectives import Normalizers, Objective, distillation_loss
+
+SIZES = [(5, 4), (7, 5), (2, 4), (8, 6), (10, 1), (9, 7), (6, 3)]
+ROWS, SEQ, SCORED, EMBED = 3, 40, 18, 8
+OBJECTIVE = Objective(alpha=0.4, temperature=2.0, label_weight=0.7)
+HEAD = random_normal(1, TINY.vocab_size, EMBED)
+HIDDEN = random_normal(2, ROWS, SEQ, EMBED)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return open_cache(random_cache(tmp_path_factory.mktemp("objective") / "cache", SIZES))
+
+
+@pytest.fixture(scope="module")
+def batches(cache):
+    """Temperature -> the batch of all sequences."""
+
+    def at(temperature):
+        shape = BatchShape(ROWS, SEQ, SCORED)
+        options = {"epochs": 1, "seed": 0, "calibrate_answers": False}
+        packed = PackedBatches([cache], shape, temperature=temperature, **options)
+        assert len(packed) == 1
+        (batch,) = iterate(packed, make_mesh({}, jax.devices()[:1]), start_step=0)
+        return batch
+
+    return {temperature: at(temperature) for temperature in (1.0, 2.0)}
+
+
+@functools.partial(jax.jit, static_argnames="objective")
+def loss_of(hidden, batch, *, objective):
+    return distillation_loss(
+        hidden, HEAD, batch, Normalizers.of(batch), objective, num_kinds=len(KINDS), mesh=None
+    )
+
+
+@pytest.fixture(scope="module")
+def dense(cache, batches):
+    """Every record with the student's logits [completion, vocab] for it."""
+    batch = jax.device_get(batches[1.0])
+    by_tokens = {}
+    for row in range(ROWS):
+        for segment in range(1, batch.segment_ids[row].max() + 1):
+            here = batch.segment_ids[row] == segment
+            by_tokens[tuple(batch.tokens[row, here])] = np.asarray(HIDDEN, np.float64)[row, here]
+    records = [cache[index] for index in range(len(cache))]
+    return [
+        (record, by_tokens[tuple(record.tokens)][record.completion_start - 1 : -1] @ HEAD.T)
+        for record in records
+    ]
+
+
+def log_softmax(logits):
+    return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+
+
+def cross_entropies(record, logits):
+    targets = record.tokens[record.completion_start :]
+    return -log_softmax(logits)[np.arange(len(targets)), targets]
+
+
+def divergences(record, logits, temperature, column):
+    """Forward KL over the kept tokens and all others together, at a temperature."""
+    ids, logprobs = record.targets.pad(int(record.targets.counts.max()))
+    tail = record.targets.tail_logprobs[:, column].astype(np.float64)
+    kept = log_softmax(logprobs.astype(np.float64) / temperature) + np.log1p(-np.exp(tail))[:, None]
+    student = log_softmax(logits / temperature)
+    student_kept = np.take_along_axis(student, ids, axis=-1)
+    student_tail = np.log1p(-np.exp(student_kept).sum(axis=-1))
+    of_kept = (np.exp(kept) * (kept - student_kept)).sum(axis=-1)
+    return of_kept + np.exp(tail) * (tail - student_tail)
+
+
+def label_kls(record, logits):
+    labels = record.labels
+    if labels is None:
+        return np.zeros((0,))
+    student = log_softmax(logits[labels.position, labels.ids])
+    return np.array([(np.exp(labels.logprobs) * (labels.logprobs - student)).sum()])
+
+
+def mean(values):
+    return np.concatenate(values).mean()
+
+
+def test_alpha_0_is_the_mean_cross_entropy_of_the_completion_tokens(batches, dense):
+    loss, _ = loss_of(HIDDEN, batches[1.0], objective=Objective(alpha=0))
+    assert float(loss) == pytest.approx(mean([cross_entropies(*one) for one in dense]), rel=1e-5)
+
+
+@pytest.mark.parametrize(("temperature", "column"), [(1.0, 0), (2.0, 1)])
+def test_alpha_1_is_the_mean_divergence_times_the_squared_temperature(
+    batches, dense, temperature, column
+):
+    objective = Objective(alpha=1, temperature=temperature)
+    loss, _ = loss_of(HIDDEN, batches[temperature], objective=objective)
+    expected = temperature**2 * mean(
+        [divergences(record, logits, temperature, column) for record, logits in dense]
+    )
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_loss_weighs_its_three_terms(batches, dense):
+    loss, _ = loss_of(HIDDEN, batches[2.0], objective=OBJECTIVE)
+    answers = mean([label_kls(*one) for one in dense])
+    assert answers > 0.1
+    expected = (
+        0.6 * mean([cross_entropies(*one) for one in dense])
+        + 0.4 * 2.0**2 * mean([divergences(record, logits, 2.0, 1) for record, logits in dense])
+        + 0.7 * answers
+    )
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_metrics_are_unweighted_sums_per_kind(batches, dense):
+    _, metrics = loss_of(HIDDEN, batches[2.0], objective=OBJECTIVE)
+    kinds = sorted(KINDS)
+    names = ("tokens", "answers", "ce", "divergence", "label_kl")
+    expected = {name: np.zeros((len(kinds),)) for name in names}
+    for record, logits in dense:
+        kind = kinds.index(record.kind)
+        expected["tokens"][kind] += len(logits)
+        expected["answers"][kind] += record.labels is not None
+        expected["ce"][kind] += cross_entropies(record, logits).sum()
+        expected["divergence"][kind] += divergences(record, logits, 2.0, 1).sum()
+        expected["label_kl"][kind] += label_kls(record, logits).sum()
+    assert (expected["answers"] > 0).tolist() == [False, True, False]
+    assert_trees_close(jax.device_get(metrics), expected, 1e-5)
+
+
+def test_a_batch_without_answers_has_a_finite_loss_and_no_label_term(batches):
+    batch = dataclasses.replace(batches[2.0], label_ids=-jnp.ones_like(batches[2.0].label_ids))
+    loss, metrics = loss_of(HIDDEN, batch, objective=OBJECTIVE)
+    without, _ = loss_of(
+        HIDDEN, batches[2.0], objective=dataclasses.replace(OBJECTIVE, label_weight=0.0)
+    )
+    assert float(loss) == pytest.approx(float(without), rel=1e-6)
+    assert not metrics["answers"].any() and not metrics["label_kl"].any()
+
+
+def test_padding_has_no_gradient(batches):
+    gradient = jax.grad(lambda hidden: loss_of(hidden, batches[2.0], objective=OBJECTIVE)[0])(
+        HIDDEN
+    )
+    padding = np.asarray(batches[2.0].segment_ids) == 0
+    assert padding.any() and not np.asarray(gradient)[padding].any()
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"divergence": "wasserstein"}, "objective.divergence='wasserstein' must be one of"),
+        ({"alpha": 1.5}, r"got alpha=1.5.*expected alpha in \[0, 1\]"),
+        ({"temperature": 0.0}, "temperature=0.0.*temperature > 0"),
+        ({"label_weight": -1.0}, "label_weight=-1.0.*label_weight >= 0"),
+    ],
+)
+def test_objectives_that_mean_nothing(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Objective(**settings)

@@ -1,0 +1,264 @@
+"""The loop on a tiny cache: it learns, it resumes bit for bit, it stops where it must."""
+
+import json
+import os
+import pathlib
+import runpy
+import signal
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from helpers import arrays_of, byte_tokenizer, random_cache, random_model
+
+from sentidistill_jax.checkpoint import Checkpoints
+from sentidistill_jax.data.teacher_cache import CacheMismatchError
+from sentidistill_jax.errors import Interrupted, NonFiniteLossError
+from sentidistill_jax.export import export
+from sentidistill_jax.models.load import load_model, tokenizer_fingerprint
+from sentidistill_jax.settings import Config
+from sentidistill_jax.sharding import make_mesh
+from sentidistill_jax.training import train as train_module
+from sentidistill_jax.training.train import scalars_of, train
+
+ROOT = pathlib.Path(__file__).parents[2]
+STEPS = 6  # of the config below on the cache below
+
+pytestmark = pytest.mark.usefixtures("one_device", "compilation_cache")
+
+
+@pytest.fixture(scope="module")
+def model_directory(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("model") / "tiny"
+    mesh = make_mesh({"data": 1}, jax.devices()[:1])
+    export(random_model(mesh, byte_tokenizer()), directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory, model_directory):
+    mesh = make_mesh({"data": 1}, jax.devices()[:1])
+    tokenizer = load_model(str(model_directory), mesh).tokenizer
+    return random_cache(
+        tmp_path_factory.mktemp("cache") / "records",
+        [(4, 4)] * 4,  # two to a row whatever the shuffle
+        tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
+    )
+
+
+@pytest.fixture
+def config(model_directory) -> Config:
+    config = runpy.run_path(str(ROOT / "configs" / "base.py"))["get_config"]()
+    config.student.update(source=str(model_directory), layers=(), dtype="float32", remat="none")
+    config.objective.update(divergence="forward_kl", alpha=0.5, temperature=1.0, label_weight=0.1)
+    config.optimizer.update(
+        name="adamw", learning_rate=1e-2, schedule="linear", warmup_fraction=0.0, clip_norm=1.0,
+        weight_decay=0.01, frozen=(),
+    )  # fmt: skip
+    config.data.update(
+        global_batch_size=1, micro_batches=1, seq_length=16, scored_length=8, epochs=3
+    )
+    config.checkpoint.update(interval=2, keep=1)
+    config.log_interval = 1
+    return config.lock()
+
+
+def lines_of(workdir: pathlib.Path) -> list[dict[str, float]]:
+    """Metrics without what the clock says."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{name: line[name] for name in line if "seconds" not in name} for line in lines]
+
+
+def assert_same_run(got, expected, got_workdir, expected_workdir):
+    """The same parameters and metrics, bit for bit."""
+    a, b = (arrays_of(nnx.state(model.decoder)) for model in (got, expected))
+    for name, value in b.items():
+        np.testing.assert_array_equal(a[name], value, err_msg=name)
+    assert lines_of(got_workdir) == lines_of(expected_workdir)
+
+
+def before_batch(monkeypatch, step: int, happens: Callable[[], None]) -> None:
+    """Lets something happen right before the batch of a step (the first is 1) is handed out."""
+    iterate = train_module.iterate
+
+    def watched(batches, mesh, *, start_step):
+        for at, batch in enumerate(iterate(batches, mesh, start_step=start_step), start_step + 1):
+            if at == step:
+                happens()
+            yield batch
+
+    monkeypatch.setattr(train_module, "iterate", watched)
+
+
+def latest(workdir: pathlib.Path) -> int | None:
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    step = checkpoints.latest
+    checkpoints.close()
+    return step
+
+
+def test_it_learns_four_random_sequences_by_heart(config, cache, tmp_path):
+    config.data.epochs, config.checkpoint.interval = 40, 1000
+    config.objective.alpha = 0.0
+    train(config, [cache], tmp_path)
+    lines = lines_of(tmp_path)
+    assert [line["step"] for line in lines] == list(range(1, 81))
+    first, last = lines[0]["train/ce_nats"], lines[-1]["train/ce_nats"]
+    assert first > 5 and last < 0.1
+
+
+@pytest.fixture
+def uninterrupted(config, cache, tmp_path):
+    workdir = tmp_path / "uninterrupted"
+    return train(config, [cache], workdir), workdir
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
+    config, cache, tmp_path, uninterrupted, monkeypatch, signal_number
+):
+    workdir, handler = tmp_path / "stopped", signal.getsignal(signal_number)
+    with monkeypatch.context() as patch:
+        before_batch(patch, 3, lambda: os.kill(os.getpid(), signal_number))
+        with pytest.raises(Interrupted, match=f"{signal_number.name} after step 3 of {STEPS}"):
+            train(config, [cache], workdir)
+    assert latest(workdir) == 3 and len(lines_of(workdir)) == 3
+    assert signal.getsignal(signal_number) == handler
+    resumed = train(config, [cache], workdir)
+    assert_same_run(resumed, uninterrupted[0], workdir, uninterrupted[1])
+
+
+def test_a_killed_run_repeats_the_steps_since_its_checkpoint(
+    config, cache, tmp_path, uninterrupted, monkeypatch
+):
+    workdir = tmp_path / "killed"
+    config.checkpoint.interval = 3
+
+    class Killed(Exception):
+        pass
+
+    def kill():
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        before_batch(patch, 6, kill)
+        with pytest.raises(Killed):
+            train(config, [cache], workdir)
+    assert latest(workdir) == 3 and len(lines_of(workdir)) == 4
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "train/lo')  # a line that was being written
+    resumed = train(config, [cache], workdir)
+    assert_same_run(resumed, uninterrupted[0], workdir, uninterrupted[1])
+
+
+def test_a_finished_run_is_not_trained_further(config, cache, uninterrupted, monkeypatch):
+    model, workdir = uninterrupted
+    assert latest(workdir) == STEPS
+    assert [path.name for path in (workdir / "checkpoints").glob("[0-9]*")] == [str(STEPS)]
+    before = lines_of(workdir)
+
+    def no_step(*args, **kwargs):
+        raise AssertionError("a step was taken")
+
+    monkeypatch.setattr(train_module, "train_step", no_step)
+    again = train(config, [cache], workdir)
+    assert_same_run(again, model, workdir, workdir)
+    assert lines_of(workdir) == before
+
+
+def test_metrics_of_a_run_name_the_kinds_that_were_in_the_batch(uninterrupted):
+    lines = lines_of(uninterrupted[1])
+    assert all(line["train/completion_tokens"] == 8 for line in lines)  # two sequences of four
+    polarity = ["train/polarity/ce_nats" in line for line in lines]
+    assert any(polarity) and not all(polarity)
+    assert ["train/polarity/label_kl_nats" in line for line in lines] == polarity
+    assert ["train/label_kl_nats" in line for line in lines] == polarity
+
+
+def test_scalars_are_averages_over_tokens_or_answers():
+    sums = {
+        "loss": np.float32(2.5),
+        "gradient_norm": np.float32(0.5),
+        "tokens": np.array([4.0, 0.0, 6.0]),
+        "answers": np.array([0.0, 0.0, 2.0]),
+        "ce": np.array([8.0, 0.0, 3.0]),
+        "divergence": np.array([4.0, 0.0, 6.0]),
+        "label_kl": np.array([0.0, 0.0, 1.0]),
+    }
+    assert scalars_of(sums, ("emotion", "irony", "polarity")) == {
+        "train/loss": 2.5,
+        "train/gradient_norm": 0.5,
+        "train/completion_tokens": 10.0,
+        "train/ce_nats": pytest.approx(1.1),
+        "train/emotion/ce_nats": 2.0,
+        "train/polarity/ce_nats": 0.5,
+        "train/divergence_nats": 1.0,
+        "train/emotion/divergence_nats": 1.0,
+        "train/polarity/divergence_nats": 1.0,
+        "train/label_kl_nats": 0.5,
+        "train/polarity/label_kl_nats": 0.5,
+    }
+
+
+def test_frozen_parameters_come_out_as_they_went_in(config, cache, tmp_path, model_directory):
+    config.optimizer.frozen, config.data.epochs = ("embedding", "norm"), 1
+    trained = arrays_of(nnx.state(train(config, [cache], tmp_path).decoder))
+    mesh = make_mesh({"data": 1})
+    before = arrays_of(nnx.state(load_model(str(model_directory), mesh).decoder))
+    same = {name for name in before if np.array_equal(before[name], trained[name])}
+    assert same == {name for name in before if "embedding" in name or "norm" in name}
+
+
+class TestNonFiniteLoss:
+    @pytest.mark.parametrize(("interval", "last", "text"), [(1, 1, "step 1"), (100, None, "none")])
+    def test_stops_and_keeps_the_last_good_checkpoint(
+        self, config, cache, tmp_path, interval, last, text
+    ):
+        config.optimizer.learning_rate = 1e30  # the first update ruins the parameters
+        config.checkpoint.interval = interval
+        message = f"step 2: loss .*; the last good checkpoint is {text}; lower optimizer.learn"
+        with pytest.raises(NonFiniteLossError, match=message):
+            train(config, [cache], tmp_path)
+        assert latest(tmp_path) == last
+        assert [line["step"] for line in lines_of(tmp_path)] == [1]
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "error", "message"),
+    [
+        ("data", {"global_batch_size": 3, "micro_batches": 2}, ValueError, "multiple of 2.*try 4"),
+        ("data", {"seq_length": 7}, ValueError, "seq_length=7 is too small: sequence 0 needs 8"),
+        ("data", {"scored_length": 3}, ValueError, "scored_length=3 .* sequence 0 needs 4"),
+        ("optimizer", {"name": "sgdd"}, ValueError, "optimizer.name='sgdd' must be one of"),
+        ("optimizer", {"schedule": "steps"}, ValueError, "schedule='steps' must be one of"),
+        (
+            "optimizer",
+            {"warmup_fraction": 1.0},
+            ValueError,
+            "warmup_steps=6 .* than the 6 steps.*lower",
+        ),
+        ("objective", {"divergence": "kl"}, ValueError, "objective.divergence='kl'"),
+        ("objective", {"temperature": 3.0}, CacheMismatchError, "temperature.*expected 3.0"),
+        ("student", {"dtype": "int8"}, ValueError, "student.dtype='int8' must be"),
+        ("student", {"remat": "some"}, ValueError, "remat='some' must be one of"),
+        ("student", {"layers": (0, 2)}, ValueError, r"student.layers=\(0, 2\) .* 0 to 1"),
+        ("student", {"source": "nowhere"}, FileNotFoundError, "'nowhere'"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    config, cache, tmp_path, section, changes, error, message
+):
+    config[section].update(**changes)
+    workdir = tmp_path / "run"
+    with pytest.raises(error, match=message):
+        train(config, [cache], workdir, on_start=lambda: workdir.mkdir())
+    assert not workdir.exists()
+
+
+def test_a_cache_for_another_tokenizer_is_refused(config, tmp_path):
+    other = random_cache(tmp_path / "other", [(5, 3)], tokenizer_fingerprint="other")
+    with pytest.raises(CacheMismatchError, match="tokenizer_fingerprint: got 'other'"):
+        train(config, [other], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
