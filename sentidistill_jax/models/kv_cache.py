@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, Int
 from sentidistill_jax.models.config import ModelConfig
 from sentidistill_jax.sharding import constrain
 
-
 # Position of a slot that holds no token: after every real one, so that nothing looks at it.
 EMPTY = 2**30
 
