@@ -5,6 +5,7 @@ backward products, which then run at float32 speed (half of it on CPUs with bflo
 elsewhere).
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -12,13 +13,36 @@ import jax
 import jax.numpy as jnp
 
 
-def contract(spec: str, left: jax.Array, right: jax.Array) -> jax.Array:
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class AdaptedWeight:
+    """weight + down up, never added up: see training/lora.py."""
+
+    weight: jax.Array  # [*inputs, *outputs]
+    down: jax.Array  # [*inputs, rank]
+    up: jax.Array  # [rank, *outputs]
+
+    def __getitem__(self, index: Any) -> "AdaptedWeight":
+        """Itself for `...`, which is how modules read a parameter."""
+        assert index is Ellipsis
+        return self
+
+
+def contract(spec: str, left: jax.Array, right: jax.Array | AdaptedWeight) -> jax.Array:
     """Two-operand einsum; `right` is cast to the dtype of `left`, the result is float32.
 
     Every letter must occur in two of the three parts of `spec`. The gradient of each operand has
     its dtype, so that of a float32 parameter is never rounded.
     """
     product: Any = _contract
+    if isinstance(right, AdaptedWeight):
+        of_left, of_right, result = spec.replace("->", ",").split(",")
+        inputs = "".join(letter for letter in of_right if letter not in result)
+        outputs = "".join(letter for letter in of_right if letter in result)
+        kept = "".join(letter for letter in of_left if letter not in inputs)
+        thin = product(f"{of_left},{inputs}r->{kept}r", left, right.down).astype(left.dtype)
+        added = product(f"{kept}r,r{outputs}->{result}", thin, right.up)
+        return product(spec, left, right.weight) + added
     return product(spec, left, right)
 
 
@@ -28,12 +52,15 @@ def _contract(spec, left, right):
 
 
 def _product(spec: str, left: jax.Array, right: jax.Array) -> jax.Array:
-    operands, result = spec.split("->")
-    batched = set.intersection(*map(set, (*operands.split(","), result)))
-    if batched and jax.default_backend() == "cpu":
+    if _is_batched(spec) and jax.default_backend() == "cpu":
         # XLA's CPU runtime has no batched product of bfloat16 operands that sums in float32.
         left, right = left.astype(jnp.float32), right.astype(jnp.float32)
     return jnp.einsum(spec, left, right, preferred_element_type=jnp.float32)
+
+
+def _is_batched(spec: str) -> bool:
+    """Whether a letter is in both operands and the result."""
+    return bool(set.intersection(*map(set, spec.replace("->", ",").split(","))))
 
 
 def _forward(spec, left, right):
