@@ -11,6 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+# By this name a remat policy may keep products with weights, which `_contract` hides from policies
+# that look for dot_general.
+WEIGHT_PRODUCT = "weight_product"
 
 
 @jax.tree_util.register_dataclass
@@ -36,14 +41,16 @@ def contract(spec: str, left: jax.Array, right: jax.Array | AdaptedWeight) -> ja
     """
     product: Any = _contract
     if isinstance(right, AdaptedWeight):
-        of_left, of_right, result = spec.replace("->", ",").split(",")
-        inputs = "".join(letter for letter in of_right if letter not in result)
-        outputs = "".join(letter for letter in of_right if letter in result)
+        of_left, of_right, of_result = spec.replace("->", ",").split(",")
+        inputs = "".join(letter for letter in of_right if letter not in of_result)
+        outputs = "".join(letter for letter in of_right if letter in of_result)
         kept = "".join(letter for letter in of_left if letter not in inputs)
         thin = product(f"{of_left},{inputs}r->{kept}r", left, right.down).astype(left.dtype)
-        added = product(f"{kept}r,r{outputs}->{result}", thin, right.up)
-        return product(spec, left, right.weight) + added
-    return product(spec, left, right)
+        added = product(f"{kept}r,r{outputs}->{of_result}", thin, right.up)
+        result = product(spec, left, right.weight) + added
+    else:
+        result = product(spec, left, right)
+    return result if _is_batched(spec) else checkpoint_name(result, WEIGHT_PRODUCT)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
