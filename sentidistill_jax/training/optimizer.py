@@ -150,4 +150,20 @@ def make_optimizer(
     if name not in OPTIMIZERS:
         raise ValueError(f"optimizer.name={name!r} must be one of {sorted(OPTIMIZERS)}.")
     rule = OPTIMIZERS[name](schedule, weight_decay, momentum_dtype)
-    return optax.chain(optax.clip_by_global_norm(clip_norm), rule)
+    return optax.chain(_clip_by_global_norm(clip_norm), rule)
+
+
+def _clip_by_global_norm(clip_norm: float) -> optax.GradientTransformation:
+    """As optax has it, but as one multiplication, which fuses with what reads the result.
+
+    A division per element would be thought too dear to repeat, and so be written out: on a CPU that
+    is a third of the update's time.
+    """
+
+    def clip(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, Any]:
+        del params
+        norm = optax.tree.norm(updates)
+        factor = jnp.where(norm < clip_norm, 1.0, clip_norm / norm)
+        return jax.tree.map(lambda update: update * factor.astype(update.dtype), updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), clip)
