@@ -160,7 +160,7 @@ def _clip_by_global_norm(clip_norm: float) -> optax.GradientTransformation:
     is a third of the update's time.
     """
 
-    def clip(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, Any]:
+    def clip(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         del params
         norm = optax.tree.norm(updates)
         factor = jnp.where(norm < clip_norm, 1.0, clip_norm / norm)
