@@ -144,6 +144,9 @@ def train(
         adapters=Lora(**config.lora.to_dict()) if config.lora.rank else None,
         seed=config.seed,
     )
+    model_config, dtype = student.decoder.config, student.decoder.dtype
+    tokenizer, fingerprint = student.tokenizer, student.fingerprint
+    del student  # what was cast would lie in memory twice
     with jax.set_mesh(mesh):
         average = settings.ema_decay > 0
         state = init_state(parts.params, parts.frozen, optimizer, mesh, average=average)
@@ -168,13 +171,13 @@ def train(
     writer = MetricWriter(workdir, resume_step=start_step)
     speed = Speed(
         step_flops(
-            student.decoder.config,
+            model_config,
             parts.params,
             rows=shape.global_batch_size,
             seq_length=shape.seq_length,
             scored_length=shape.scored_length,
         ),
-        mesh.size * (config.peak_tflops * 1e12 or peak_flops(student.decoder.dtype)),
+        mesh.size * (config.peak_tflops * 1e12 or peak_flops(dtype)),
     )
 
     # 5. The loop. Metrics of a step are fetched while the next one runs.
@@ -238,7 +241,7 @@ def train(
             f"stopped by {stop.reason} after step {int(state.step)} of {total_steps}, which"
             f" is saved in {workdir}; run the same command again to go on."
         )
-    return LoadedModel(student_of(state), student.tokenizer, student.fingerprint, str(workdir))
+    return LoadedModel(student_of(state), tokenizer, fingerprint, str(workdir))
 
 
 def _report(

@@ -1,5 +1,6 @@
 """The loop on a tiny cache: it learns, it resumes bit for bit, it stops where it must."""
 
+import gc
 import json
 import os
 import pathlib
@@ -208,6 +209,21 @@ def test_adapters_learn_and_come_out_merged(config, cache, tmp_path, model_direc
     }
     lines = lines_of(tmp_path)
     assert lines[-1]["train/ce_nats"] < 0.8 * lines[0]["train/ce_nats"]
+
+
+def test_parameters_that_were_cast_are_not_kept_twice(config, cache, tmp_path, monkeypatch):
+    config.lora.update(rank=2)
+    config.student.param_dtype = "bfloat16"
+    config.data.epochs = 1
+    tables = []
+
+    def count():
+        gc.collect()
+        tables.append([str(a.dtype) for a in jax.live_arrays() if a.shape == (512, 48)])
+
+    before_batch(monkeypatch, 2, count)
+    train(config, [cache], tmp_path)
+    assert tables == [["bfloat16"]]
 
 
 def test_a_mixture_weighs_its_caches_and_kinds(config, cache, tmp_path, model_directory):
