@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from sentidistill_jax.models.config import ModelConfig
-from sentidistill_jax.models.contract import contract
+from sentidistill_jax.models.contract import WEIGHT_PRODUCT, contract
 from sentidistill_jax.models.kv_cache import KVCache
 from sentidistill_jax.sharding import constrain
 
@@ -23,7 +23,7 @@ from sentidistill_jax.sharding import constrain
 REMAT_POLICIES: dict[str, Callable | None] = {
     "none": None,
     "full": jax.checkpoint_policies.nothing_saveable,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "dots": jax.checkpoint_policies.save_only_these_names(WEIGHT_PRODUCT),
 }
 _ACTIVATION = ("batch", "seq", "activation_embed")
 # Keys and values that one layer has of a prefix shared by all rows.
