@@ -7,6 +7,7 @@ import pathlib
 import signal
 from collections.abc import Callable
 
+import jax
 import numpy as np
 import pytest
 from flax import nnx
