@@ -12,8 +12,8 @@ ROOT = pathlib.Path(__file__).parents[1] / PACKAGE
 LAYERS = (
     ("errors", "settings", "workdir", "artifact", "sharding", "metric_writer", "checkpoint"),
     ("corpus", "evaluation", "data", "models"),
-    ("inference", "export"),
-    ("teacher", "training"),
+    ("inference", "export", "datasets"),
+    ("teacher", "training", "reporting"),
     ("stages",),
     ("cli",),
 )
