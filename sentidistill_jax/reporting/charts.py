@@ -116,7 +116,7 @@ def line_chart(
     Returns:
       The chart, with every curve raw and smoothed.
     """
-    left, right, top, height, width = 52.0, 10.0, 8.0, 170.0, 370.0
+    left, right, top, height, width = 52.0, 20.0, 8.0, 190.0, 480.0
     bottom = height - 24
     finite = {
         name: [(s, v) for s, v in zip(*points, strict=True) if math.isfinite(v)]
