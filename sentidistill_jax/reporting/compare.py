@@ -101,12 +101,13 @@ def _compare(
     (first, second), statistic = counted
     num_seeds = len({seed for seed, _ in keys})
     tested = paired_randomisation(
-        *(_by_example(counts, num_seeds) for counts in (first, second)),
+        _by_example(first, num_seeds),
+        _by_example(second, num_seeds),
         _mean_over_seeds(statistic, num_seeds),
         seed=0,
         num_resamples=num_resamples,
     )
-    gains = statistic(first)["f1"] - statistic(second)["f1"]
+    gains = np.asarray(statistic(first)["f1"] - statistic(second)["f1"])
     certainty = [_certainty(*pair) for pair in zip(*lines, strict=True)]
     # The clearest first; equal ones in the order of the file.
     order = sorted(range(len(keys)), key=lambda at: (-abs(gains[at]), -certainty[at], at))
@@ -143,26 +144,25 @@ def _count(
 ) -> tuple[list[np.ndarray], Statistic] | None:
     """Per-example counts of both sides, and the score that their sum gives."""
     if of_set.get("metric", "macro_f1") == "macro_f1":
-        names = list(
-            dict.fromkeys([
-                *of_set.get("labels", ()),
-                *sorted({str(line[key]) for side in sides for line in side for key in _ANSWERS}),
-            ])
-        )  # fmt: skip
-        indices = [
-            [np.array([names.index(str(line[key])) for line in side]) for key in _ANSWERS]
+        answers = {str(line[k]) for side in sides for line in side for k in ("gold", "predicted")}
+        names = list(dict.fromkeys([*of_set.get("labels", ()), *sorted(answers)]))
+        return [
+            label_counts(
+                np.array([names.index(str(line["gold"])) for line in side]),
+                np.array([names.index(str(line["predicted"])) for line in side]),
+                len(names),
+            )
             for side in sides
-        ]
-        return [label_counts(*pair, len(names)) for pair in indices], label_scores
+        ], label_scores
     if of_set["metric"] == "micro_f1":
         return [
-            tuple_counts(*([_tuples(line[key]) for line in side] for key in _ANSWERS))
+            tuple_counts(
+                [_tuples(line["gold"]) for line in side],
+                [_tuples(line["predicted"]) for line in side],
+            )
             for side in sides
         ], tuple_scores
     return _count_graphs(set_name.removeprefix(SENTIBENCH), sides, texts)
-
-
-_ANSWERS = ("gold", "predicted")
 
 
 def _count_graphs(

@@ -73,8 +73,11 @@ def _set_cell(model: Model, name: str) -> str:
     if of_set is None:
         return "-"
     cell = f"{100 * f1(of_set):.1f}"
-    low, high = of_set.get("interval_95") or (None, None)
-    return cell if low is None else f"{cell} [{100 * low:.1f}, {100 * high:.1f}]"
+    interval = of_set.get("interval_95")
+    if not interval:
+        return cell
+    low, high = interval
+    return f"{cell} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _mean_cell(model: Model, name: str) -> str:

@@ -14,6 +14,8 @@ from sentidistill_jax.reporting.tables import sentibench_means, set_names, short
 
 SIGNIFICANT = 0.05  # of adjusted p-values
 
+_Value = tuple[float, float, float] | float | None  # with interval, without, or not asked
+
 _CURVES = {
     "train/loss": "Loss",
     "train/ce_nats": "Cross-entropy on the teacher's text, nats a token",
@@ -52,11 +54,11 @@ class Row:
 def score_charts(models: Sequence[Model]) -> list[tuple[str, DotChart]]:
     """One chart for SentiBench, if any of it was asked, and one for the other sets."""
     names = [model.name for model in models]
-    bench = [
+    bench: list[tuple[str, list[_Value]]] = [
         (mean, [_percent(sentibench_means(model).get(mean)) for model in models])
         for mean in sorted(summaries(models), key=lambda mean: mean != "average")
     ]
-    others = []
+    others: list[tuple[str, list[_Value]]] = []
     for set_name in set_names(models):
         rows = bench if set_name.startswith(SENTIBENCH) else others
         values = [_chart_value(model.sets.get(set_name)) for model in models]
@@ -111,7 +113,7 @@ def _row(
         )
     present = [model.sets[name] for model in models if name in model.sets]
     metric = str(present[0].get("metric", "macro_f1")).replace("_", " ").replace("f1", "F1")
-    examples = {of_set.get("examples") for of_set in present} - {None}
+    examples: set[int] = {of_set["examples"] for of_set in present if of_set.get("examples")}
     counts = " or ".join(f"{count:,}" for count in sorted(examples))
     detail = f"{metric}, {counts} examples" if counts else metric
     return Row(short_name(name), detail, _best(cells))
@@ -252,7 +254,7 @@ def notes(
     return found
 
 
-def _chart_value(of_set: Mapping[str, Any] | None) -> tuple[float, float, float] | float | None:
+def _chart_value(of_set: Mapping[str, Any] | None) -> _Value:
     if of_set is None:
         return None
     ends = of_set.get("interval_95")

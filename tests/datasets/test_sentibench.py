@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from typing import Any
 
 import pytest
 import tensorflow_datasets as tfds
@@ -29,7 +30,7 @@ def copy_task(sentibench_dir, folder, name):
     return folder
 
 
-def prepared(tmp_path, config, **kwargs):
+def prepared(tmp_path, config, **kwargs) -> Any:
     builder = tfds.builder(f"sentibench/{config}", data_dir=tmp_path / "tfds", **kwargs)
     builder.download_and_prepare()
     return builder
@@ -40,7 +41,7 @@ def test_a_config_for_each_task():
         task.name.split("/")[1] for task in TASKS.values()
     ]
     for config in Sentibench.builder_configs:
-        info = tfds.builder(f"sentibench/{config}").info
+        info: Any = tfds.builder(f"sentibench/{config}").info
         assert "Targeted Distillation" in info.citation and info.citation.count("@") == 2
         assert isinstance(info.features["sentence"], tfds.features.Text)
 

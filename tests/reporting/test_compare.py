@@ -33,8 +33,8 @@ def test_difference_p_value_and_examples_of_a_label_set(tmp_path):
     found = compared(tmp_path)
     assert list(found) == [("after", SET)]
     one = found["after", SET]
-    counts = [label_counts(np.array(GOLD), np.array(said), 2) for said in (RIGHT_6, RIGHT_5)]
-    expected = paired_randomisation(*counts, label_scores, seed=0)
+    first, second = (label_counts(np.array(GOLD), np.array(said), 2) for said in (RIGHT_6, RIGHT_5))
+    expected = paired_randomisation(first, second, label_scores, seed=0)
     assert (one.difference, one.p_value) == (expected.difference, expected.p_value)
     assert (one.examples, one.num_won, one.num_lost) == (8, 2, 1)
     (won,), (lost,) = one.won, one.lost
