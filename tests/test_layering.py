@@ -21,8 +21,8 @@ LAYERS = (
         "host_memory",
     ),
     ("corpus", "evaluation", "data", "models"),
-    ("inference", "export"),
-    ("teacher", "training"),
+    ("inference", "export", "datasets"),
+    ("teacher", "training", "reporting"),
     ("stages",),
     ("cli",),
 )
