@@ -9,7 +9,6 @@ from absl import flags
 
 from sentidistill_jax.cli import common
 from sentidistill_jax.cli.main import Verb
-from sentidistill_jax.host_memory import keep_freed_memory
 
 
 def _flags(values: flags.FlagValues) -> None:
@@ -17,7 +16,6 @@ def _flags(values: flags.FlagValues) -> None:
 
 
 def _run(values: flags.FlagValues) -> None:
-    keep_freed_memory()
     from sentidistill_jax.stages.demo import demo
 
     demo(values.config, common.workdir(values))
