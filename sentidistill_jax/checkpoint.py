@@ -38,11 +38,6 @@ class Checkpoints:
             ),
         )
 
-    @property
-    def latest(self) -> int | None:
-        """Step of the newest complete checkpoint."""
-        return self._manager.latest_step()
-
     def save(self, step: int, state: Any, config: dict[str, Any]) -> None:
         """Starts writing; returns once the arrays have been copied off the devices."""
         self._manager.save(

@@ -18,12 +18,3 @@ def float_dtype(field: str, name: str) -> Any:
     if name not in ("float32", "bfloat16"):
         raise ValueError(f"{field}={name!r} must be 'float32' or 'bfloat16'.")
     return jnp.dtype(name)
-
-
-def compute_dtype(section: str, name: str) -> Any:
-    """The dtype of a section's matrix products.
-
-    Raises:
-      ValueError: If it is neither float32 nor bfloat16.
-    """
-    return float_dtype(f"{section}.dtype", name)

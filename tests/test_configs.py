@@ -13,7 +13,7 @@ from sentidistill_jax.corpus.perspectives import PERSPECTIVES
 from sentidistill_jax.corpus.sources import EMBEDDED_SOURCES
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.models.load import EMBEDDED
-from sentidistill_jax.settings import Config, compute_dtype, float_dtype
+from sentidistill_jax.settings import Config, float_dtype
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.stages.corpus import check_stage
 from sentidistill_jax.teacher.annotate import LabelTeacher
@@ -104,7 +104,7 @@ def test_values_are_accepted(path):
     for config in runs(path):
         check_batch_size(config, make_mesh({"data": 1}, jax.devices()[:1]))
         for section in ("teacher", "student"):
-            compute_dtype(section, config[section].dtype)
+            float_dtype(f"{section}.dtype", config[section].dtype)
         SamplingConfig(**config.generation.to_dict())
         objective = Objective(**config.objective.to_dict())
         assert set(objective.temperatures) <= set(config.cache.temperatures)

@@ -63,11 +63,6 @@ def table(models: Sequence[Model], format: Format) -> str:
     return render_grid([head, *rows], format)
 
 
-def markdown_table(models: Sequence[Model]) -> str:
-    """The table in Markdown."""
-    return table(models, "markdown")
-
-
 def _set_cell(model: Model, name: str) -> str:
     of_set = model.sets.get(name)
     if of_set is None:

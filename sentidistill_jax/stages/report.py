@@ -10,9 +10,7 @@ from sentidistill_jax.reporting.compare import compare
 from sentidistill_jax.reporting.page import render_page
 from sentidistill_jax.reporting.plot import plot
 from sentidistill_jax.reporting.runs import Model, Texts, read_scores, read_training
-from sentidistill_jax.reporting.tables import markdown_table, table
-
-__all__ = ["markdown_table", "read_scores", "report"]
+from sentidistill_jax.reporting.tables import table
 
 _TABLE_FILES: dict[Format, str] = {
     "text": "table.txt",

@@ -20,7 +20,7 @@ from sentidistill_jax.metric_writer import MetricWriter
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.load import LoadedModel, load_model, tokenizer_fingerprint
 from sentidistill_jax.models.prune import keep_layers
-from sentidistill_jax.settings import Config, compute_dtype, float_dtype
+from sentidistill_jax.settings import Config, float_dtype
 from sentidistill_jax.training.objectives import Objective
 from sentidistill_jax.training.optimizer import make_optimizer, make_schedule
 from sentidistill_jax.training.profiler import StepProfiler
@@ -59,7 +59,7 @@ def check_batch_size(config: Config, mesh: jax.sharding.Mesh) -> None:
 def load_student(config: Config, mesh: jax.sharding.Mesh) -> LoadedModel:
     """The student before training, as `config.student` describes it."""
     student = config.student
-    dtype = compute_dtype("student", student.dtype)
+    dtype = float_dtype("student.dtype", student.dtype)
     loaded = load_model(student.source, mesh, dtype=dtype, remat=student.remat)
     if not student.layers:
         return loaded
