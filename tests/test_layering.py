@@ -14,6 +14,7 @@ LAYERS = (
     ("corpus", "evaluation", "data", "models"),
     ("inference", "export"),
     ("teacher", "training"),
+    ("planner",),
     ("stages",),
     ("cli",),
 )
