@@ -39,8 +39,7 @@ def plan(
     """Prints the plan as it is made, and returns its values.
 
     Raises:
-      ValueError: If the config's sizes do not fit the topology, its model is not known, or libtpu is
-        not installed.
+      ValueError: If sizes do not fit the topology, the model is not known, or libtpu is missing.
     """
     workload = workload_of(config, workdir, options.program)
     mesh = config.mesh.to_dict()
