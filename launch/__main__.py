@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 
 from launch import jobset, local, slurm, tpuvm
-from launch.job import EXIT_USAGE, Job, parse_hardware
+from launch.job import Job, parse_hardware
+from sentidistill_jax.errors import EXIT_USAGE
 
 _SUBMIT = {
     "jobset": ["kubectl", "apply", "--filename=-"],

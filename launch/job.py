@@ -6,10 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from sentidistill_jax.planner.topology import Topology
 
-# A process that has saved its state and wants to be started again exits with this (EX_TEMPFAIL).
-# It is the same number as in sentidistill_jax/cli/main.py, which a test compares.
-EXIT_RESTART = 75
-EXIT_USAGE = 2  # the user's mistake: starting again would not help
 GRACE_SECONDS = 120  # between a scheduler's SIGTERM and its SIGKILL: time to save
 
 _SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|PRIVATE)", re.I)

@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from launch.job import EXIT_USAGE, GPUS, GRACE_SECONDS, GpuNodes, Job
+from launch.job import GPUS, GRACE_SECONDS, GpuNodes, Job
+from sentidistill_jax.errors import EXIT_USAGE
 from sentidistill_jax.planner.topology import Topology
 
 _PORT = 8476

@@ -14,7 +14,8 @@ import threading
 import time
 from typing import IO
 
-from launch.job import EXIT_RESTART, Job, LocalProcesses
+from launch.job import Job, LocalProcesses
+from sentidistill_jax.errors import EXIT_RESTART
 
 _END_SECONDS = 60  # that the others have to notice the end of one, and to save, before a SIGKILL
 
@@ -56,13 +57,15 @@ def render(job: Job) -> str:
 
 def run(job: Job) -> int:
     """Runs the job to its end; returns 0, or the exit code of the process that failed first."""
+    code = EXIT_RESTART
     for attempt in range(job.max_restarts + 1):
         code = _attempt(job)
-        if code != EXIT_RESTART:
+        # Saved and stopped, or killed by a signal: both are worth another start.
+        if code != EXIT_RESTART and code >= 0:
             return code
         if attempt < job.max_restarts:
             print(f"launch: restart {attempt + 1} of {job.max_restarts}", file=sys.stderr)
-    return EXIT_RESTART
+    return EXIT_RESTART if code > 0 else 128 - code
 
 
 def _attempt(job: Job) -> int:

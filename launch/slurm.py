@@ -6,7 +6,8 @@ the restart code, and the script queues itself again.
 
 import shlex
 
-from launch.job import EXIT_RESTART, GRACE_SECONDS, GpuNodes, Job
+from launch.job import GRACE_SECONDS, GpuNodes, Job
+from sentidistill_jax.errors import EXIT_RESTART
 
 
 def render(job: Job, *, partition: str = "", time_limit: str = "24:00:00") -> str:
@@ -55,7 +56,8 @@ def render(job: Job, *, partition: str = "", time_limit: str = "24:00:00") -> st
         "",
         shlex.join([*srun, *job.command]),
         "code=$?",
-        f'if [ "$code" -eq {EXIT_RESTART} ] &&'
+        "# Saved and stopped, or killed by a signal: both are worth another start.",
+        f'if {{ [ "$code" -eq {EXIT_RESTART} ] || [ "$code" -gt 128 ]; }} &&'
         f' [ "${{SLURM_RESTART_COUNT:-0}}" -lt {job.max_restarts} ]; then',
         '  scontrol requeue "$SLURM_JOB_ID"',
         "fi",

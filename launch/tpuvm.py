@@ -6,7 +6,8 @@ queued for again; the state lies in storage.
 
 import shlex
 
-from launch.job import EXIT_USAGE, GRACE_SECONDS, Job
+from launch.job import GRACE_SECONDS, Job
+from sentidistill_jax.errors import EXIT_USAGE
 from sentidistill_jax.planner.topology import Topology
 
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 from flax import nnx
-from jax.experimental import mesh_utils
+from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 Tree = TypeVar("Tree")
@@ -155,6 +156,35 @@ def state_shardings(state: Tree, mesh: Mesh) -> Tree:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Rows over data x fsdp, everything else whole."""
     return NamedSharding(mesh, partition_spec(("batch",)))
+
+
+def batch_part(mesh: Mesh) -> tuple[int, int]:
+    """Which part of a batch this process reads, and how many parts there are.
+
+    Processes whose devices hold the same rows, because `tensor` goes across them, read the same.
+
+    Raises:
+      ValueError: If the devices of two processes hold partly the same rows.
+    """
+    ways = batch_rows(mesh)
+    placed = batch_sharding(mesh).devices_indices_map((ways,))
+    rows: dict[int, set[int]] = {}
+    for device, (index,) in placed.items():
+        rows.setdefault(device.process_index, set()).update(range(ways)[index])
+    parts = sorted({tuple(sorted(held)) for held in rows.values()})
+    if sum(map(len, parts)) != ways or len({len(part) for part in parts}) > 1:
+        raise ValueError(
+            f"mesh={dict(mesh.shape)} gives {len(rows)} processes overlapping parts of a batch;"
+            " choose tensor so that it divides the devices of a process, or is a multiple of them."
+        )
+    return parts.index(tuple(sorted(rows[jax.process_index()]))), len(parts)
+
+
+def to_host(array: jax.Array) -> np.ndarray:
+    """The whole array on every process; all of them must call it."""
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
 def batch_rows(mesh: Mesh | AbstractMesh) -> int:

@@ -77,7 +77,7 @@ def compile_for(
 
 
 def _key(lowered: jax.stages.Lowered, topology: Topology, mesh: jax.sharding.Mesh) -> str:
-    import libtpu
+    import libtpu  # pyright: ignore[reportMissingImports]
 
     digest = hashlib.blake2b(digest_size=16)
     order = [device.id for device in mesh.devices.flat]
@@ -108,7 +108,7 @@ def _compile(
             mesh_shape, False, max(needed, limit), limit, resident, 0.0, (),
             buffers_of_message(message), 0, time.perf_counter() - start,
         )  # fmt: skip
-    program = Program(executable.as_text())
+    program = Program(executable.as_text() or "")
     stats: Any = executable.memory_analysis()
     return Compiled(
         mesh=mesh_shape,

@@ -141,8 +141,9 @@ class TrainWorkload:
             "constant", peak=1e-4, warmup_steps=0, total_steps=1, final_fraction=1.0
         )
         optimizer = make_optimizer(self.optimizer, schedule, weight_decay=0.1, clip_norm=1.0)
+        step: Any = _placed(jax.ShapeDtypeStruct((), jnp.int32), mesh, ())
         state = TrainState(
-            step=_placed(jax.ShapeDtypeStruct((), jnp.int32), mesh, ()),
+            step=step,
             params=abstract_state(params, mesh),
             frozen=abstract_state(frozen, mesh),
             optimizer_state=abstract_state(jax.eval_shape(optimizer.init, params), mesh),

@@ -13,13 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from sentidistill_jax import sharding
 from sentidistill_jax.checkpoint import Checkpoints
 from sentidistill_jax.data.loader import BatchShape, PackedBatches, iterate
 from sentidistill_jax.data.teacher_cache import open_cache
-from sentidistill_jax.errors import Interrupted, NonFiniteLossError
+from sentidistill_jax.errors import Interrupted, NonFiniteLossError, Preempted
 from sentidistill_jax.metric_writer import MetricWriter
 from sentidistill_jax.models.load import LoadedModel, load_model, tokenizer_fingerprint
 from sentidistill_jax.models.prune import keep_layers
@@ -99,6 +100,7 @@ def train(
     student = load_student(config, mesh)
     expect = {"tokenizer_fingerprint": tokenizer_fingerprint(student.tokenizer)}
     objective = Objective(**config.objective.to_dict())
+    part, parts = sharding.batch_part(mesh)
     batches = PackedBatches(
         [open_cache(cache, expect=expect) for cache in caches],
         BatchShape(
@@ -107,8 +109,8 @@ def train(
         epochs=config.data.epochs,
         seed=config.seed,
         temperature=objective.temperature,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        process_index=part,
+        process_count=parts,
     )
     total_steps = len(batches)
 
@@ -177,7 +179,7 @@ def train(
             if pending is not None:
                 since = _report(pending, batches, config, writer, bar, since, last_saved)
             pending = (step, metrics)
-            if stop.requested is not None:
+            if stop.agreed(step):
                 break
             if step % config.checkpoint.interval == 0 and step < total_steps:
                 # Only a state whose loss was finite is worth keeping.
@@ -189,7 +191,7 @@ def train(
             _report(pending, batches, config, writer, bar, since, last_saved)
             checkpoints.save(step, state, config.to_dict())
     if stop.requested is not None:
-        raise Interrupted(
+        raise (Preempted if stop.requested == signal.SIGTERM else Interrupted)(
             f"stopped by {stop.requested.name} after step {int(state.step)} of {total_steps}, which"
             f" is saved in {workdir}; run the same command again to go on."
         )
@@ -245,19 +247,31 @@ def scalars_of(metrics: Mapping[str, np.ndarray], kinds: Sequence[str]) -> dict[
 
 
 class _StopSignals:
-    """Turns SIGTERM and SIGINT into a request that the loop answers between two steps."""
+    """Turns SIGTERM and SIGINT into a request that the loop answers between two steps.
+
+    Of several processes perhaps one alone is told. SIGTERM is then left to JAX, whose coordinator
+    passes it on and makes all stop after the same step; SIGINT, which a terminal sends to all,
+    becomes one.
+    """
 
     def __enter__(self) -> "_StopSignals":
         self.requested: signal.Signals | None = None
-        self._previous = {
-            number: signal.signal(number, self._request)
-            for number in (signal.SIGTERM, signal.SIGINT)
-        }
+        numbers = [signal.SIGINT] + [signal.SIGTERM] * (jax.process_count() == 1)
+        self._previous = {number: signal.signal(number, self._request) for number in numbers}
         return self
+
+    def agreed(self, step: int) -> bool:
+        """Whether all processes stop after this step."""
+        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+            self.requested = signal.SIGTERM
+        return self.requested is not None
 
     def _request(self, number: int, frame: Any) -> None:
         del frame
-        self.requested = signal.Signals(number)
+        if jax.process_count() == 1:
+            self.requested = signal.Signals(number)
+        else:
+            signal.raise_signal(signal.SIGTERM)
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._previous.items():

@@ -134,7 +134,7 @@ def test_a_compiled_scan_counts_every_round():
 
     rows = jax.ShapeDtypeStruct((16, 64), jnp.float32, sharding=split)
     weights = jax.ShapeDtypeStruct((5, 64, 64), jnp.float32, sharding=whole)
-    program = Program(jax.jit(run).lower(rows, weights).compile().as_text())
+    program = Program(jax.jit(run).lower(rows, weights).compile().as_text() or "")
     (total,) = collectives(program, devices(slices=1))
     assert (total.kind, total.count, total.group_size) == ("all-reduce", 5, 8)
     assert total.sent_bytes == 5 * 2 * 64 * 4 * 7 / 8
