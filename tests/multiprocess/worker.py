@@ -1,3 +1,4 @@
+# ruff: noqa: E402 (the number of devices is set before anything else is imported)
 """One process of a job that trains a tiny student; what the command line does, without its files.
 
 python tests/multiprocess/worker.py FOLDER SETTINGS.json [--pace SECONDS]
@@ -12,7 +13,7 @@ import time
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 sys.path[:0] = [str(pathlib.Path(__file__).parents[1]), str(pathlib.Path(__file__).parents[2])]
 
-import jax  # noqa: E402
+import jax
 
 jax.config.update("jax_num_cpu_devices", int(os.environ.get("JAX_NUM_CPU_DEVICES", "1")))
 
