@@ -123,9 +123,10 @@ def _signal(processes: list[subprocess.Popen], number: int) -> None:
 
 
 def _prefix(stream: IO[str], prefix: str) -> None:
-    for line in stream:
-        sys.stdout.write(prefix + line)
-        sys.stdout.flush()
+    with stream:
+        for line in stream:
+            sys.stdout.write(prefix + line)
+            sys.stdout.flush()
 
 
 def _free_port() -> int:

@@ -113,6 +113,11 @@ class Job:
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
+    @property
+    def alone(self) -> bool:
+        """Whether this process is all of the job."""
+        return self._client is None
+
     def _connect(self, cluster: Cluster, start_seconds: int) -> None:
         try:
             jax.distributed.initialize(
@@ -182,8 +187,12 @@ class Job:
         os._exit(code or EXIT_RESTART)
 
     def fail(self, error: BaseException) -> None:
-        """To be called when a collective has failed: waits for the watch to say who is missing."""
-        if self._client is None:
+        """Takes what a stage raised: where a collective failed, the watch says who is lost.
+
+        Returns for other errors, which starting again would not mend.
+        """
+        is_lost = isinstance(error, jax.errors.JaxRuntimeError)
+        if self._client is None or not is_lost or "RESOURCE_EXHAUSTED" in str(error):
             return
         first = str(error).strip().partition("\n")[0][:200]
         print(f"sentidistill: a collective failed ({first})", file=sys.stderr, flush=True)

@@ -10,8 +10,8 @@ ROOT = pathlib.Path(__file__).parents[1] / PACKAGE
 
 # Lower layers know nothing of higher ones; parts of one layer know nothing of one another.
 LAYERS = (
+    ("errors",),
     (
-        "errors",
         "settings",
         "workdir",
         "artifact",

@@ -88,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _run(module.VERB, values)
     except Exception as error:
+        if job.alone:
+            raise
         traceback.print_exc()
         job.fail(error)
         code = EXIT_FAILED

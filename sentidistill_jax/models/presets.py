@@ -1,11 +1,14 @@
 """Shapes of published models by name, to plan for them without their files."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from sentidistill_jax.models.config import PRESETS as SMALL
 from sentidistill_jax.models.config import ModelConfig
 
-_LLAMA_3 = dict(vocab_size=128_256, num_kv_heads=8, rope_theta=500_000.0, max_position=131_072)
+_LLAMA_3: dict[str, Any] = dict(
+    vocab_size=128_256, num_kv_heads=8, rope_theta=500_000.0, max_position=131_072
+)
 
 PRESETS: Mapping[str, ModelConfig] = {
     **SMALL,

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import random_cache
-from ml_collections import ConfigDict
 from safetensors.numpy import load_file
 
 from configs import base
@@ -30,7 +29,7 @@ PEER_SECONDS = 5.0
 
 
 def settings_of(**changes: Any) -> dict:
-    config: ConfigDict = base.get_config()
+    config: Any = base.get_config()
     config.data.update(
         dict(global_batch_size=8, seq_length=16, scored_length=8, epochs=2, micro_batches=1)
     )

@@ -44,6 +44,6 @@ def test_what_does_not_fit_gets_a_change_that_does(tmp_path):
         "--config.data.global_batch_size=256",
         "--config.student.remat=none",
     )
-    assert not values["fits"] and values["peak_gib"] > values["limit_gib"] and values["largest"]
+    assert not values["fits"] and values["peak_gib"] > values["limit_gib"]
     assert values["tried"] and values["tried"][-1]["fits"]
     assert values["best"]["fits"]
