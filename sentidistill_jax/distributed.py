@@ -119,6 +119,8 @@ class Job:
         return self._client is None
 
     def _connect(self, cluster: Cluster, start_seconds: int) -> None:
+        # The loop agrees on stopping by itself; JAX's service would swallow SIGTERM outside it.
+        jax.config.update("jax_enable_preemption_service", False)
         try:
             jax.distributed.initialize(
                 cluster.coordinator,

@@ -30,6 +30,7 @@ AXIS_RULES: Mapping[str, tuple[str, ...] | str | None] = {
     "head_dim": None,
     "mlp": "tensor",
     "layers": None,
+    "rank": None,
 }
 
 
@@ -190,3 +191,8 @@ def to_host(array: jax.Array) -> np.ndarray:
 def batch_rows(mesh: Mesh | AbstractMesh) -> int:
     """How many ways the batch is split; batch sizes must be multiples of it."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same on every device."""
+    return NamedSharding(mesh, PartitionSpec())

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
@@ -18,8 +19,12 @@ from sentidistill_jax.inference.batching import ScoreBatch
 from sentidistill_jax.models.config import ModelConfig
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.training.objectives import Objective
-from sentidistill_jax.training.optimizer import make_optimizer, make_schedule, trainable_filter
-from sentidistill_jax.training.train_step import TrainState, train_step
+from sentidistill_jax.training.optimizer import make_optimizer, make_schedule
+from sentidistill_jax.training.throughput import step_flops
+from sentidistill_jax.training.train_step import TrainState, init_state, jit_step, train_step
+from sentidistill_jax.training.trainable import Lora, Trainable, take_apart
+
+_STEPS = 1000  # of the run, which no size depends on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Flops:
     """Floating-point operations of one step over all devices; matrix products only."""
 
     model: float  # what the mathematics needs: the numerator of MFU
-    hardware: float  # with what the backward pass computes once more
+    hardware: float  # with what is masked, or computed once more in the backward pass
 
 
 class Workload(Protocol):
@@ -52,16 +57,21 @@ class Workload(Protocol):
 
 
 def body_flops(model: ModelConfig, rows: int, seq_length: int) -> float:
-    """Forward pass of the layers: two per weight and token, and attention over all pairs.
-
-    Half of the pairs are masked, but the program computes them; so do the usual definitions of MFU
-    count them (Chowdhery et al. 2022, arXiv:2204.02311, appendix B).
-    """
-    width = model.num_heads * model.head_dim
-    kv_width = model.num_kv_heads * model.head_dim
+    """Forward pass of the layers as it is computed: masked pairs of positions included."""
+    width, kv_width = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
     weights = model.embed_dim * (2 * width + 2 * kv_width + 3 * model.mlp_dim)
-    per_token = 2 * weights + 4 * seq_length * width
-    return float(model.num_layers * rows * seq_length * per_token)
+    products = model.num_layers * rows * seq_length * 2.0 * weights
+    return products + attention_flops(model, rows, seq_length**2)
+
+
+def attention_flops(model: ModelConfig, rows: int, pairs: float) -> float:
+    """Scores and weighted sums of so many pairs of positions per row, in all layers."""
+    return 4.0 * model.num_layers * rows * pairs * model.num_heads * model.head_dim
+
+
+def masked_pairs(seq_length: int) -> float:
+    """Pairs of positions that are computed although the causal mask hides them."""
+    return seq_length * (seq_length - 1) / 2
 
 
 def head_flops(model: ModelConfig, positions: int) -> float:
@@ -80,7 +90,11 @@ class TrainWorkload:
     remat: str
     optimizer: str
     micro_batches: int
+    param_dtype: str = "float32"
+    momentum_dtype: str = "float32"
+    ema_decay: float = 0.0
     frozen: tuple[str, ...] = ()
+    adapters: Lora | None = None
     objective: Objective = Objective()
     num_kinds: int = 32
 
@@ -90,65 +104,90 @@ class TrainWorkload:
         return self.shape.global_batch_size * self.shape.seq_length
 
     def flops(self) -> Flops:
-        """The backward pass is twice the forward pass; a frozen weight has no gradient."""
-        rows = self.shape.global_batch_size
-        body = body_flops(self.model, rows, self.shape.seq_length)
-        head = head_flops(self.model, rows * self.shape.scored_length)
-        head_frozen = self.model.tie_embeddings and not trainable_filter(self.frozen)(
-            ("embedding",), nnx.Param(0)
-        )
-        model = 3 * body + (2 if head_frozen else 3) * head
-        again = {"none": 0.0, "dots": self._attention_scores(), "full": body}[self.remat]
+        """See `training.throughput.step_flops`; the hardware also does what is masked or repeated."""
+        rows, seq, scored = dataclasses.astuple(self.shape)
+        params, _, _ = self._parts()
+        model = step_flops(self.model, params, rows=rows, seq_length=seq, scored_length=scored)
+        masked = 3 * attention_flops(self.model, rows, masked_pairs(seq))
+        again = {
+            "none": 0.0,
+            "dots": attention_flops(self.model, rows, seq**2),
+            "full": body_flops(self.model, rows, seq),
+        }[self.remat]
         # The fused head makes the gradients of its weight whether or not it is trained.
-        return Flops(model, 3 * body + 3 * head + again)
-
-    def _attention_scores(self) -> float:
-        """What `dots` computes once more: products with batch dims, those of attention."""
-        rows, seq, model = self.shape.global_batch_size, self.shape.seq_length, self.model
-        return 4.0 * model.num_layers * rows * seq * seq * model.num_heads * model.head_dim
+        head_name = "embedding" if self.model.tie_embeddings else "lm_head"
+        head = 0.0 if (head_name,) in dict(nnx.to_flat_state(params)) else 1.0
+        head *= head_flops(self.model, rows * scored)
+        return Flops(model, model + masked + again + head)
 
     def lower(self, mesh: Mesh) -> jax.stages.Lowered:
         """As `training.train` compiles it."""
-        graphdef, state, optimizer = self._state(mesh)
-        step = jax.jit(
-            functools.partial(
-                train_step,
-                graphdef=graphdef,
-                optimizer=optimizer,
-                objective=self.objective,
-                num_kinds=self.num_kinds,
-                micro_batches=self.micro_batches,
-                mesh=mesh if mesh.size > 1 else None,
-            ),
-            donate_argnums=(0,),
+        state, assemble, optimizer = self._state(mesh)
+        step = functools.partial(
+            train_step,
+            assemble=assemble,
+            optimizer=optimizer,
+            objective=self.objective,
+            num_kinds=self.num_kinds,
+            total_steps=_STEPS,
+            ema_decay=self.ema_decay,
+            micro_batches=self.micro_batches,
+            mesh=mesh if mesh.size > 1 else None,
         )
         with jax.set_mesh(mesh):
-            return step.lower(state, self._batch(mesh))
+            return jit_step(step, state, mesh).lower(state, self._batch(mesh))
 
     def resident(self, mesh: Mesh) -> dict[str, int]:
-        """Parameters, optimizer state, batch."""
-        _, state, _ = self._state(mesh)
+        """Parameters, optimizer state, average where one is kept, batch."""
+        state, _, _ = self._state(mesh)
+        average = {"average": local_bytes(state.average)} if self.ema_decay else {}
         return {
             "parameters": local_bytes(state.params) + local_bytes(state.frozen),
             "optimizer state": local_bytes(state.optimizer_state),
+            **average,
             "batch": local_bytes(self._batch(mesh)),
         }
 
-    def _state(self, mesh: Mesh) -> tuple[Any, TrainState, Any]:
-        decoder = abstract_decoder(self.model, dtype=self.dtype, remat=self.remat)
-        graphdef, params, frozen = nnx.split(decoder, trainable_filter(self.frozen), ...)
+    def _parts(self) -> tuple[nnx.State, nnx.State, Callable[[Any, Any], Decoder]]:
+        """What is trained and what is not, as shapes, and how a decoder is made of them."""
+        # Adapters are placed as they are made; what is abstract lies nowhere, so any mesh will do.
+        mesh = sharding.make_mesh({}, jax.devices()[:1])
+        made: list[Trainable] = []
+
+        def parts() -> tuple[nnx.State, nnx.State]:
+            decoder = Decoder(
+                self.model, nnx.Rngs(0), dtype=jnp.dtype(self.dtype), remat=self.remat
+            )
+            made.append(
+                take_apart(
+                    decoder,
+                    mesh,
+                    frozen=self.frozen,
+                    param_dtype=jnp.dtype(self.param_dtype),
+                    adapters=self.adapters,
+                )
+            )
+            return made[0].params, made[0].frozen
+
+        params, frozen = jax.eval_shape(parts)
+        return params, frozen, made[0].assemble
+
+    def _state(self, mesh: Mesh) -> tuple[TrainState, Callable[[Any, Any], Decoder], Any]:
+        params, frozen, assemble = self._parts()
         schedule = make_schedule(
-            "constant", peak=1e-4, warmup_steps=0, total_steps=1, final_fraction=1.0
-        )
-        optimizer = make_optimizer(self.optimizer, schedule, weight_decay=0.1, clip_norm=1.0)
-        step: Any = _placed(jax.ShapeDtypeStruct((), jnp.int32), mesh, ())
-        state = TrainState(
-            step=step,
-            params=abstract_state(params, mesh),
-            frozen=abstract_state(frozen, mesh),
-            optimizer_state=abstract_state(jax.eval_shape(optimizer.init, params), mesh),
-        )
-        return graphdef, state, optimizer
+            "constant", peak=1e-4, warmup_steps=0, total_steps=_STEPS, final_fraction=1.0,
+            decay_steps=0,
+        )  # fmt: skip
+        optimizer = make_optimizer(
+            self.optimizer, schedule, weight_decay=0.1, clip_norm=1.0,
+            momentum_dtype=jnp.dtype(self.momentum_dtype),
+        )  # fmt: skip
+
+        def initial(params: nnx.State, frozen: nnx.State) -> TrainState:
+            return init_state(params, frozen, optimizer, mesh, average=self.ema_decay > 0)
+
+        state = jax.eval_shape(initial, params, frozen)
+        return abstract_state(state, mesh), assemble, optimizer
 
     def _batch(self, mesh: Mesh) -> Batch:
         rows, seq, scored = dataclasses.astuple(self.shape)
@@ -163,10 +202,11 @@ class TrainWorkload:
             scored=of(jnp.int32, scored),
             targets=of(jnp.int32, scored),
             loss_mask=of(jnp.float32, scored),
+            loss_weights=of(jnp.float32, scored),
             kind_ids=of(jnp.int32, scored),
             top_k_ids=of(jnp.int32, scored, self.top_k),
             top_k_logprobs=of(jnp.float32, scored, self.top_k),
-            tail_logprobs=of(jnp.float32, scored),
+            tail_logprobs=of(jnp.float32, scored, len(self.objective.temperatures)),
             label_ids=of(jnp.int32, scored, MAX_LABELS),
             label_logprobs=of(jnp.float32, scored, MAX_LABELS),
         )
@@ -189,10 +229,10 @@ class TeachWorkload:
 
     def flops(self) -> Flops:
         """No backward pass."""
-        rows = self.shape.global_batch_size
-        body = body_flops(self.model, rows, self.shape.seq_length)
-        flops = body + head_flops(self.model, rows * self.shape.scored_length)
-        return Flops(flops, flops)
+        rows, seq, scored = dataclasses.astuple(self.shape)
+        hardware = body_flops(self.model, rows, seq) + head_flops(self.model, rows * scored)
+        masked = attention_flops(self.model, rows, masked_pairs(seq))
+        return Flops(hardware - masked, hardware)
 
     def lower(self, mesh: Mesh) -> jax.stages.Lowered:
         """As `inference.engine` runs it for scored requests."""

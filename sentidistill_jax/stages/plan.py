@@ -13,9 +13,10 @@ from sentidistill_jax.planner.compile import Compiled, compile_for
 from sentidistill_jax.planner.report import Run, plan_text, plan_values, tried_line, tried_values
 from sentidistill_jax.planner.topology import Topology, describe
 from sentidistill_jax.planner.workloads import TeachWorkload, TrainWorkload, Workload
-from sentidistill_jax.settings import Config, compute_dtype
+from sentidistill_jax.settings import Config, float_dtype
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.training.objectives import Objective
+from sentidistill_jax.training.trainable import Lora
 from sentidistill_jax.workdir import Workdir
 
 
@@ -88,7 +89,7 @@ def workload_of(config: Config, workdir: Workdir, program: str) -> Workload:
     """
     data = config.data
     if program == "teach":
-        compute_dtype("teacher", config.teacher.dtype)
+        float_dtype("teacher.dtype", config.teacher.dtype)
         rows = config.teacher.tokens_per_batch // data.seq_length
         return TeachWorkload(
             model_shape(config.teacher.source, workdir),
@@ -99,7 +100,9 @@ def workload_of(config: Config, workdir: Workdir, program: str) -> Workload:
         )
     if program != "train":
         raise ValueError(f"program={program!r} must be 'train' or 'teach'.")
-    compute_dtype("student", config.student.dtype)
+    for field in ("student.dtype", "student.param_dtype", "optimizer.momentum_dtype"):
+        section, name = field.split(".")
+        float_dtype(field, config[section][name])
     model = model_shape(config.student.source, workdir)
     if config.student.layers:
         model = dataclasses.replace(model, num_layers=len(config.student.layers))
@@ -109,9 +112,13 @@ def workload_of(config: Config, workdir: Workdir, program: str) -> Workload:
         top_k=config.cache.top_k,
         dtype=config.student.dtype,
         remat=config.student.remat,
+        param_dtype=config.student.param_dtype,
         optimizer=config.optimizer.name,
+        momentum_dtype=config.optimizer.momentum_dtype,
+        ema_decay=config.optimizer.ema_decay,
         micro_batches=data.micro_batches,
         frozen=tuple(config.optimizer.frozen),
+        adapters=Lora(**config.lora.to_dict()) if config.lora.rank else None,
         objective=Objective(**config.objective.to_dict()),
     )
 

@@ -46,9 +46,9 @@ def main() -> int:
     PackedBatches._row = remembered
     report = training._report
 
-    def paced(*arguments):
+    def paced(*arguments, **named):
         time.sleep(pace)
-        return report(*arguments)
+        return report(*arguments, **named)
 
     training._report = paced
     config = ConfigDict(settings)
