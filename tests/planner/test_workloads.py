@@ -7,8 +7,8 @@ import pytest
 from flax import nnx
 
 from sentidistill_jax.data.loader import BatchShape
-from sentidistill_jax.models.config import PRESETS
 from sentidistill_jax.models.decoder import Decoder
+from sentidistill_jax.models.presets import PRESETS
 from sentidistill_jax.planner.workloads import TeachWorkload, TrainWorkload
 from sentidistill_jax.sharding import make_mesh, state_shardings
 from sentidistill_jax.training.trainable import Lora
