@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from sentidistill_jax.models.config import ModelConfig
 from sentidistill_jax.models.decoder import Decoder
-from sentidistill_jax.sharding import state_shardings
+from sentidistill_jax.sharding import state_shardings, to_host
 
 Path = tuple[Any, ...]
 
@@ -202,7 +202,7 @@ def read_hf_directory(
 def hf_tensors(model: Decoder) -> Iterator[tuple[str, np.ndarray]]:
     """Our parameters under their Hugging Face names, one tensor at a time."""
     for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param)):
-        value = np.asarray(variable.get_value())
+        value = to_host(variable.get_value())
         arrays = value if "{layer}" in NAMES[path] else [value]
         for name, array in zip(_tensor_names(path, value.shape), arrays, strict=True):
             yield name, _to_hf(path, array)
@@ -217,11 +217,10 @@ def write_hf_directory(model: Decoder, directory: pathlib.Path, *, dtype: str = 
     dtypes = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
     if dtype not in dtypes:
         raise ValueError(f"dtype={dtype!r} must be one of {sorted(dtypes)}.")
+    tensors = {name: tensor.astype(dtypes[dtype]) for name, tensor in hf_tensors(model)}
+    if jax.process_index() != 0:
+        return  # it has given its parts
     directory.mkdir(parents=True, exist_ok=True)
     config = model.config.to_hf() | {"torch_dtype": dtype}
     (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    save_file(
-        {name: tensor.astype(dtypes[dtype]) for name, tensor in hf_tensors(model)},
-        directory / "model.safetensors",
-        metadata={"format": "pt"},
-    )
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})

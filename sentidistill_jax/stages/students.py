@@ -3,6 +3,7 @@
 import pathlib
 
 from sentidistill_jax.artifact import Artifact, file_fingerprint
+from sentidistill_jax.distributed import is_leader
 from sentidistill_jax.export import export
 from sentidistill_jax.settings import Config
 from sentidistill_jax.sharding import make_mesh
@@ -48,13 +49,19 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
         return directory / "model"
     with config.unlocked():
         config.student.source = source
+
+    def begin() -> None:
+        if is_leader():
+            artifact.begin()
+
     model = train(
         config,
         [workdir.cache(stage) / "records" for stage in weights],
         directory,
         cache_weights=list(weights.values()),
-        on_start=artifact.begin,
+        on_start=begin,
     )
     export(model, directory / "model")
-    artifact.finish({"parameters": model.decoder.config.num_parameters})
+    if is_leader():
+        artifact.finish({"parameters": model.decoder.config.num_parameters})
     return directory / "model"

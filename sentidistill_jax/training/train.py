@@ -3,6 +3,7 @@
 import functools
 import operator
 import pathlib
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
@@ -15,7 +16,7 @@ from sentidistill_jax import sharding
 from sentidistill_jax.checkpoint import Checkpoints
 from sentidistill_jax.data.loader import BatchShape, PackedBatches, iterate
 from sentidistill_jax.data.teacher_cache import open_cache
-from sentidistill_jax.errors import Interrupted, NonFiniteLossError
+from sentidistill_jax.errors import Interrupted, NonFiniteLossError, Preempted
 from sentidistill_jax.metric_writer import MetricWriter
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.load import LoadedModel, load_model, tokenizer_fingerprint
@@ -26,7 +27,7 @@ from sentidistill_jax.training.optimizer import make_optimizer, make_schedule
 from sentidistill_jax.training.profiler import StepProfiler
 from sentidistill_jax.training.stop_signals import StopSignals
 from sentidistill_jax.training.throughput import Speed, device_memory, peak_flops, step_flops
-from sentidistill_jax.training.train_step import TrainState, init_state, train_step
+from sentidistill_jax.training.train_step import TrainState, init_state, jit_step, train_step
 from sentidistill_jax.training.trainable import Lora, take_apart
 
 # Fields that count something there must be at least one of.
@@ -105,6 +106,7 @@ def train(
     shape = BatchShape(
         config.data.global_batch_size, config.data.seq_length, config.data.scored_length
     )
+    part, num_parts = sharding.batch_part(mesh)
     batches = PackedBatches(
         [open_cache(cache, expect=expect) for cache in caches],
         shape,
@@ -113,8 +115,8 @@ def train(
         temperatures=objective.temperatures,
         cache_weights=cache_weights,
         kind_weights=config.data.kind_weights.to_dict(),
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        process_index=part,
+        process_count=num_parts,
     )
     total_steps = len(batches)
 
@@ -181,7 +183,7 @@ def train(
     )
 
     # 5. The loop. Metrics of a step are fetched while the next one runs.
-    step_fn = jax.jit(
+    step_fn = jit_step(
         functools.partial(
             train_step,
             assemble=parts.assemble,
@@ -193,12 +195,8 @@ def train(
             micro_batches=config.data.micro_batches,
             mesh=mesh if mesh.size > 1 else None,
         ),
-        donate_argnums=(0,),
-        # The state stays where it is, metrics are everywhere.
-        out_shardings=(
-            jax.tree.map(lambda array: array.sharding, state),
-            sharding.replicated(mesh),
-        ),
+        state,
+        mesh,
     )
     bar = tqdm(
         total=total_steps, initial=start_step, desc=f"train {config.stage}", unit="step",
@@ -236,9 +234,9 @@ def train(
         if pending is not None:
             report(*pending, last_saved=last_saved)
             checkpoints.save(step, state, config.to_dict())
-    if stop.reason:
-        raise Interrupted(
-            f"stopped by {stop.reason} after step {int(state.step)} of {total_steps}, which"
+    if stop.reason is not None:
+        raise (Preempted if stop.reason == signal.SIGTERM else Interrupted)(
+            f"stopped by {stop.reason.name} after step {int(state.step)} of {total_steps}, which"
             f" is saved in {workdir}; run the same command again to go on."
         )
     return LoadedModel(student_of(state), tokenizer, fingerprint, str(workdir))
