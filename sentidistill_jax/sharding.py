@@ -85,6 +85,12 @@ def _divisible(
     return PartitionSpec(*(keep(axes, dim) for axes, dim in zip(padded, shape, strict=True)))
 
 
+def partition_spec_of(array: jax.Array, axes: Sequence[str | None]) -> PartitionSpec:
+    """Mesh axes of an array on the current mesh; dims that they do not divide are left whole."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return _divisible(partition_spec(axes), array.shape, mesh)
+
+
 def constrain(array: jax.Array, axes: Sequence[str | None]) -> jax.Array:
     """States the placement of an activation; does nothing outside a mesh.
 

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 from gguf_writer import write_gguf
-from llama_golden import GOLDEN, decoder_of
+from goldens import GOLDEN, decoder_of
 
 from sentidistill_jax.inference.engine import Engine, GenerateRequest, ScoreRequest
 from sentidistill_jax.inference.label_scoring import encode

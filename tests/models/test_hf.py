@@ -7,16 +7,17 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
-from llama_golden import GOLDEN, NAMES, decoder_of
+from goldens import GOLDEN, NAMES, decoder_of
 from safetensors.numpy import load_file, save_file
 
-from sentidistill_jax.models.config import PRESETS, ModelConfig
 from sentidistill_jax.models.hf import (
     load_decoder,
     read_hf_directory,
     weight_files,
     write_hf_directory,
 )
+from sentidistill_jax.models.hf_config import config_from_hf, config_to_hf
+from sentidistill_jax.models.presets import PRESETS
 from sentidistill_jax.sharding import make_mesh
 
 
@@ -146,7 +147,7 @@ def test_a_config_without_a_field_or_no_json_at_all_is_named(directory):
 
 @pytest.mark.parametrize("config", PRESETS.values(), ids=PRESETS)
 def test_a_config_survives_its_json(config):
-    assert ModelConfig.from_hf(json.loads(json.dumps(config.to_hf()))) == config
+    assert config_from_hf(json.loads(json.dumps(config_to_hf(config)))) == config
 
 
 def test_the_parameter_count_is_that_of_the_files(mesh):

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from llama_golden import NAMES, decoder_of, golden, logits_and_gradients
+from goldens import NAMES, decoder_of, golden, logits_and_gradients
 
 from sentidistill_jax.inference.engine import Engine, GenerateRequest
 from sentidistill_jax.inference.sampling import SamplingConfig

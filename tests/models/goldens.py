@@ -1,4 +1,4 @@
-"""The Llama goldens (tests/golden/make_llama_golden.py), and how to compute the same here."""
+"""The Llama goldens (tests/golden/make_goldens.py), and how to compute the same here."""
 
 import pathlib
 from typing import Any
