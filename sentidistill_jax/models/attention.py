@@ -33,26 +33,27 @@ _CUDNN_LARGEST_HEAD = 128
 class Visibility:
     """What queries may see: keys at or before them, of their segment, and all of the prefix.
 
-    A window narrows this to the nearest keys. Slots count from the end of the prefix.
+    A window narrows this to the nearest keys.
     """
 
-    positions: Int[Array, "b q"]  # in the text of each query, the prefix included
-    slots: Int[Array, "b q"] | None = None  # of queries in a cache; None: queries are the keys
+    positions: Int[Array, "b q"]  # of queries in their texts, the prefix included
+    key_positions: Int[Array, "b k"] | None = None  # of a cache; None: queries are the keys
     segment_ids: Int[Array, "b q"] | None = None  # without a cache only
 
-    def of_keys(self, keys: int, window: int | None) -> Bool[Array, "b q k"]:
+    def of_keys(self, window: int | None) -> Bool[Array, "b q k"]:
         """Whether a query sees a key."""
-        slots = self.slots
-        if slots is None:
-            rows, length = self.positions.shape
-            slots = jnp.broadcast_to(jnp.arange(length)[None], (rows, length))
-        distance = slots[:, :, None] - jnp.arange(keys)[None, None]
+        if self.key_positions is None:
+            # By place in the row, since padding has no position.
+            places = jnp.arange(self.positions.shape[1])[None]
+            distance = places[:, :, None] - places[:, None]
+        else:
+            distance = self.positions[:, :, None] - self.key_positions[:, None]
         visible = distance >= 0
         if window is not None:
             visible &= distance < window
         if self.segment_ids is not None:
-            visible &= self.segment_ids[:, :, None] == self.segment_ids[:, None, :]
-        return visible
+            visible &= self.segment_ids[:, :, None] == self.segment_ids[:, None]
+        return jnp.broadcast_to(visible, (len(self.positions), *visible.shape[1:]))
 
     def of_prefix(self, length: int, window: int) -> Bool[Array, "b q p"]:
         """Whether a query sees a token of the prefix through a window."""
@@ -88,7 +89,7 @@ def attend(
     Raises:
       ValueError: If the implementation is unknown, or cannot compute what is asked.
     """
-    if visibility.slots is not None or prefix is not None:
+    if visibility.key_positions is not None or prefix is not None:
         implementation = "xla"
     elif implementation == "auto":
         implementation = _best(query, softcap)
@@ -130,7 +131,7 @@ def _xla(query, key, value, visibility, scale, window, softcap, prefix):
         return jnp.where(tiled, scores, jnp.finfo(jnp.float32).min)
 
     scores = _capped(contract("bhnd,bhkd->bhnk", query, key), softcap)
-    scores = masked(scores, visibility.of_keys(key.shape[2], window))
+    scores = masked(scores, visibility.of_keys(window))
     if prefix is None:
         weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
         mixed = contract("bhnk,bhkd->bhnd", weights, value)
@@ -149,7 +150,6 @@ def _xla(query, key, value, visibility, scale, window, softcap, prefix):
         mixed = contract("bhnk,bhkd->bhnd", weights.astype(value.dtype), value)
         mixed += contract("bhnp,hpd->bhnd", prefix_weights.astype(value.dtype), prefix_value)
         mixed /= total
-    mixed = mixed.astype(value.dtype)
     return mixed.reshape(b, h, g, q, d).transpose(0, 3, 1, 2, 4)
 
 
@@ -162,7 +162,7 @@ def _dot_product(query, key, value, visibility, scale, window, implementation):
     b, q, h, g, d = query.shape
     mask = None
     if visibility.segment_ids is not None:
-        mask = visibility.of_keys(q, window)[:, None]
+        mask = visibility.of_keys(window)[:, None]
     mixed = jax.nn.dot_product_attention(
         query.reshape(b, q, h * g, d),
         key.swapaxes(1, 2),

@@ -103,11 +103,10 @@ class Attention(nnx.Module):
         query, key = rotation.apply(query, slides), rotation.apply(key, slides).swapaxes(1, 2)
         value = value.swapaxes(1, 2)
         if cache is not None:
-            assert visibility.slots is not None
-            cache = cache.write(layer, visibility.slots, key, value)
-            key, value = cache.key[layer].astype(x.dtype), cache.value[layer].astype(x.dtype)
+            cache = cache.write(layer, key, value)
+            key, value = cache.key[layer], cache.value[layer]
         grouped = query.reshape(*query.shape[:2], key.shape[1], -1, query.shape[-1])
-        mixed = self._mix(grouped, key, value, visibility, slides, prefix)
+        mixed = self._mix(grouped, key, value, visibility, slides, prefix).astype(x.dtype)
         output = contract("bqhd,hde->bqe", mixed.reshape(query.shape), self.o_proj[...])
         return output.astype(x.dtype), cache
 
@@ -264,12 +263,8 @@ class Decoder(nnx.Module):
 
     def logits(self, hidden: Float[Array, "... embed"]) -> Float[Array, "... vocab"]:
         """Next-token scores in float32, soft-capped where the model wants it."""
-        scores = jnp.einsum(
-            "...e,ve->...v",
-            hidden,
-            self.head_weight.astype(hidden.dtype),
-            preferred_element_type=jnp.float32,
-        )
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        scores = contract("ne,ve->nv", rows, self.head_weight).reshape(*hidden.shape[:-1], -1)
         softcap = self.config.logit_softcap
         return scores if softcap is None else softcap * jnp.tanh(scores / softcap)
 
@@ -286,18 +281,19 @@ class Decoder(nnx.Module):
 
         Args:
           tokens: Token ids.
-          positions: Position of each token in its text; restarts in every packed segment.
+          positions: Position of each token in its text; restarts in every packed segment. Padding
+            that goes into a cache stands at `kv_cache.EMPTY`.
           segment_ids: Packed examples see only their own segment (0 is padding). Not with a cache.
-          cache: Written at slot `positions` (less the prefix length); position p sees slots <= p.
+          cache: The tokens are appended to it; they see what stands at positions up to their own.
           prefix: A cache of batch 1 that every row has already read: a shared prompt beginning.
 
         Returns:
           Final normalised hidden states and the updated cache (None without one).
         """
-        slots = None
         if cache is not None:
-            slots = positions - (0 if prefix is None else prefix.length)
-        visibility = Visibility(positions, slots, segment_ids)
+            cache = cache.claim(positions)
+        key_positions = None if cache is None else cache.positions
+        visibility = Visibility(positions, key_positions, segment_ids)
         rotation = Rotation.at(positions, self.config)
         graphdef, layers = nnx.split(self.layers)
 
@@ -318,11 +314,7 @@ class Decoder(nnx.Module):
         x = constrain(jnp.take(table, tokens, axis=0).astype(self.dtype), _ACTIVATION)
         if self.config.family.scaled_embedding:
             x *= jnp.asarray(self.config.embed_dim**0.5, self.dtype)
-        scanned_prefix = (
-            None
-            if prefix is None
-            else (prefix.key[:, 0].astype(self.dtype), prefix.value[:, 0].astype(self.dtype))
-        )
+        scanned_prefix = None if prefix is None else (prefix.key[:, 0], prefix.value[:, 0])
         num_layers = self.config.num_layers
         slides = jnp.asarray(self.config.sliding_layers or (False,) * num_layers)
         scanned = (jnp.arange(num_layers), slides, layers, scanned_prefix)

@@ -34,7 +34,8 @@ def config_from_hf(fields: Mapping[str, Any]) -> ModelConfig:
     try:
         full = transformers.AutoConfig.for_model(**fields).to_dict()
     except Exception as error:  # noqa: BLE001 - its validators raise classes of their own
-        raise ValueError(f"{_SOURCE} is not accepted by transformers: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{_SOURCE} is not accepted by transformers: {reason}") from error
     layer_types = full.get("layer_types") or ["full_attention"] * full["num_hidden_layers"]
     rope = full["rope_parameters"]
     local = rope.get("sliding_attention")

@@ -68,12 +68,12 @@ CONFIGS = {
     "qwen3": transformers.Qwen3Config(**_UNTIED, rope_parameters=_rope(1_000_000.0)),
     "gemma2": transformers.Gemma2Config(
         **_TIED | {"num_hidden_layers": 3}, rope_parameters=_rope(10_000.0), sliding_window=5,
-        layer_types=_SLIDING, query_pre_attn_scalar=9, attn_logit_softcapping=3.0,
-        final_logit_softcapping=6.0,
+        layer_types=_SLIDING, query_pre_attn_scalar=9, pad_token_id=None,
+        attn_logit_softcapping=3.0, final_logit_softcapping=6.0,
     ),
     "gemma3": transformers.Gemma3TextConfig(
         **_TIED | {"num_hidden_layers": 3}, sliding_window=5, layer_types=_SLIDING,
-        query_pre_attn_scalar=16,
+        query_pre_attn_scalar=16, pad_token_id=None,
         rope_parameters={
             "full_attention": _rope(100_000.0, "linear", factor=8.0),
             "sliding_attention": _rope(1_000.0),
