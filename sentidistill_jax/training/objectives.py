@@ -64,6 +64,7 @@ def distillation_loss(
     *,
     num_kinds: int,
     mesh: Mesh | None,
+    logit_softcap: float | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The objective of some rows.
 
@@ -75,6 +76,7 @@ def distillation_loss(
       objective: The weights.
       num_kinds: Length of the per-kind metrics.
       mesh: Of more than one device, or None.
+      logit_softcap: Of the student's logits, where it has one.
 
     Returns:
       The loss's share of these rows, and sums per kind, each [kinds]: `tokens`, `answers`, `ce`,
@@ -109,6 +111,7 @@ def distillation_loss(
         weights,
         divergence=losses.DIVERGENCES[objective.divergence],
         temperature=objective.temperature,
+        logit_softcap=logit_softcap,
         mesh=mesh,
     )
     assert terms.divergence is not None and terms.label_kl is not None

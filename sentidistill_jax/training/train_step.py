@@ -67,6 +67,7 @@ def train_step(
             normalizers,
             objective,
             num_kinds=num_kinds,
+            logit_softcap=model.config.logit_softcap,
             mesh=mesh,
         )
 
