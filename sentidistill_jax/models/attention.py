@@ -5,6 +5,7 @@ kv head, d head_dim, n = g x q.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -217,4 +218,5 @@ def _splash(query, key, value, visibility, scale, window, softcap, *, interpret=
             out_specs=partition_spec_of(query, heads),
             check_vma=False,  # the kernel does not say how its results vary
         )
-    return local(query, key, value, segment_ids).transpose(0, 3, 1, 2, 4)
+    mixed: Any = local(query, key, value, segment_ids)
+    return mixed.transpose(0, 3, 1, 2, 4)

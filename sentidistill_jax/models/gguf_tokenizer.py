@@ -53,7 +53,7 @@ def build_tokenizer(fields: Mapping[str, Any]) -> PreTrainedTokenizerFast:
     Raises:
       ValueError: If it is of a kind that is not rebuilt here.
     """
-    model, pre = fields.get("tokenizer.ggml.model"), fields.get("tokenizer.ggml.pre")
+    model, pre = fields.get("tokenizer.ggml.model", ""), fields.get("tokenizer.ggml.pre", "")
     if model == "gpt2" and pre in _BYTE_LEVEL:
         backend = _byte_level(fields, _BYTE_LEVEL[pre])
         if pre == "qwen2":

@@ -226,6 +226,7 @@ def hf_tensors(model: Decoder) -> Iterator[tuple[str, np.ndarray]]:
 
 def _on_host(array: jax.Array) -> np.ndarray:
     if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        assert isinstance(array.sharding, NamedSharding)
         array = jax.device_put(array, NamedSharding(array.sharding.mesh, PartitionSpec()))
     return np.asarray(array)
 

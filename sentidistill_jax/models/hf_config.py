@@ -22,7 +22,7 @@ def config_from_hf(fields: Mapping[str, Any]) -> ModelConfig:
       ValueError: If a field is missing, or the architecture or a setting is one that this decoder
         does not compute.
     """
-    model_type = fields.get("model_type")
+    model_type = fields.get("model_type", "")
     if model_type not in FAMILIES:
         raise ValueError(
             f"{_SOURCE} has model_type={model_type!r}, expected one of {sorted(FAMILIES)}, which"

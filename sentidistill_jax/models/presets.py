@@ -5,6 +5,7 @@ Any other model of these families is read from its config.json.
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from sentidistill_jax.models.config import (
     GEMMA2,
@@ -26,24 +27,30 @@ _TINY = ModelConfig(
     vocab_size=512, embed_dim=48, mlp_dim=80, num_layers=3, num_heads=4, num_kv_heads=2,
     head_dim=16, max_position=256,
 )  # fmt: skip
-_LLAMA_3_1 = dict(
+_LLAMA_3_1: dict[str, Any] = dict(
     vocab_size=128_256, head_dim=128, num_kv_heads=8, rope_theta=500_000.0,
     rope_scaling=RopeScaling("llama3", 8.0), tie_embeddings=False, max_position=131_072,
 )  # fmt: skip
-_LLAMA_3_2 = _LLAMA_3_1 | dict(rope_scaling=RopeScaling("llama3", 32.0), tie_embeddings=True)
-_QWEN2_5 = dict(
+_LLAMA_3_2: dict[str, Any] = _LLAMA_3_1 | dict(
+    rope_scaling=RopeScaling("llama3", 32.0), tie_embeddings=True
+)
+_LLAMA_3_2_1B: dict[str, Any] = _LLAMA_3_2 | {"head_dim": 64}
+_QWEN2_5: dict[str, Any] = dict(
     family=QWEN2, rope_theta=1_000_000.0, rms_norm_eps=1e-6, max_position=32_768
 )  # fmt: skip
-_QWEN3 = dict(
+_QWEN3: dict[str, Any] = dict(
     family=QWEN3, vocab_size=151_936, num_kv_heads=8, head_dim=128, rope_theta=1_000_000.0,
     rms_norm_eps=1e-6, max_position=40_960,
 )  # fmt: skip
-_GEMMA3 = dict(
+_GEMMA3: dict[str, Any] = dict(
     family=GEMMA3, vocab_size=262_144, num_heads=4, num_kv_heads=1, head_dim=256,
     rope_theta=1_000_000.0, local_rope_theta=10_000.0, sliding_window=512, rms_norm_eps=1e-6,
     max_position=32_768,
 )  # fmt: skip
-_SMOLLM2 = dict(vocab_size=49_152, head_dim=64, rope_theta=100_000.0, max_position=8192)
+_SMOLLM2: dict[str, Any] = dict(
+    vocab_size=49_152, head_dim=64, rope_theta=100_000.0, max_position=8192
+)
+_SMOLLM2_1_7B: dict[str, Any] = _SMOLLM2 | {"rope_theta": 130_000.0}
 
 PRESETS: Mapping[str, ModelConfig] = {
     "tiny": _TINY,
@@ -61,7 +68,7 @@ PRESETS: Mapping[str, ModelConfig] = {
         rope_theta=100_000.0, local_rope_theta=10_000.0,
     ),
     "llama-3.2-1b": ModelConfig(
-        embed_dim=2048, mlp_dim=8192, num_layers=16, num_heads=32, **_LLAMA_3_2 | {"head_dim": 64}
+        embed_dim=2048, mlp_dim=8192, num_layers=16, num_heads=32, **_LLAMA_3_2_1B
     ),
     "llama-3.2-3b": ModelConfig(
         embed_dim=3072, mlp_dim=8192, num_layers=28, num_heads=24, **_LLAMA_3_2
@@ -109,6 +116,6 @@ PRESETS: Mapping[str, ModelConfig] = {
     ),
     "smollm2-1.7b": ModelConfig(
         embed_dim=2048, mlp_dim=8192, num_layers=24, num_heads=32, num_kv_heads=32,
-        **_SMOLLM2 | {"rope_theta": 130_000.0},
+        **_SMOLLM2_1_7B,
     ),
 }  # fmt: skip

@@ -14,6 +14,7 @@ import itertools
 import pathlib
 import shutil
 import sys
+from typing import Any
 
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
@@ -25,25 +26,30 @@ _GREEDY_TOKENS = 64
 _LEAST_MARGIN = 1e-3  # between the two best logits of every greedy step: beyond rounding
 
 # Dims differ from one another, so that a mix-up shows; 3 kv heads divide by no mesh axis.
-_TIED = dict(
+_TIED: dict[str, Any] = dict(
     vocab_size=96, hidden_size=32, intermediate_size=56, num_hidden_layers=2,
     num_attention_heads=4, num_key_value_heads=2, head_dim=12, rms_norm_eps=1e-5,
     tie_word_embeddings=True, max_position_embeddings=256,
 )  # fmt: skip
-_UNTIED = dict(
+_UNTIED: dict[str, Any] = dict(
     vocab_size=101, hidden_size=24, intermediate_size=40, num_hidden_layers=3,
     num_attention_heads=6, num_key_value_heads=3, head_dim=8, rms_norm_eps=1e-6,
     tie_word_embeddings=False, max_position_embeddings=256,
 )  # fmt: skip
+_DEEPER: dict[str, Any] = _TIED | {"num_hidden_layers": 3}
+_NO_HEAD_DIM: dict[str, Any] = {key: value for key, value in _TIED.items() if key != "head_dim"}
+_WIDER: dict[str, Any] = {key: value for key, value in _UNTIED.items() if key != "head_dim"} | {
+    "hidden_size": 48
+}
 _SLIDING = ["sliding_attention", "full_attention", "sliding_attention"]
 
 
-def _rope(theta: float, rope_type: str = "default", **fields: float) -> dict:
+def _rope(theta: float, rope_type: str = "default", **fields: float) -> Any:
     return {"rope_type": rope_type, "rope_theta": theta, **fields}
 
 
 # Rows are 12 tokens and generations 64, so that windows of 5 and scaled rotations show.
-CONFIGS = {
+CONFIGS: dict[str, Any] = {
     "llama_tied": transformers.LlamaConfig(**_TIED, rope_parameters=_rope(10_000.0)),
     "llama_untied": transformers.LlamaConfig(**_UNTIED, rope_parameters=_rope(100_000.0)),
     "llama3_scaled": transformers.LlamaConfig(
@@ -57,22 +63,22 @@ CONFIGS = {
         **_TIED, rope_parameters=_rope(10_000.0, "linear", factor=4.0)
     ),
     "qwen2": transformers.Qwen2Config(
-        **{key: value for key, value in _TIED.items() if key != "head_dim"},
+        **_NO_HEAD_DIM,
         rope_parameters=_rope(1_000_000.0),
     ),
     "qwen2_sliding": transformers.Qwen2Config(
-        **{key: value for key, value in _UNTIED.items() if key != "head_dim"} | {"hidden_size": 48},
+        **_WIDER,
         rope_parameters=_rope(10_000.0), use_sliding_window=True, sliding_window=5,
         max_window_layers=1,
     ),
     "qwen3": transformers.Qwen3Config(**_UNTIED, rope_parameters=_rope(1_000_000.0)),
     "gemma2": transformers.Gemma2Config(
-        **_TIED | {"num_hidden_layers": 3}, rope_parameters=_rope(10_000.0), sliding_window=5,
+        **_DEEPER, rope_parameters=_rope(10_000.0), sliding_window=5,
         layer_types=_SLIDING, query_pre_attn_scalar=9, pad_token_id=None,
         attn_logit_softcapping=3.0, final_logit_softcapping=6.0,
     ),
     "gemma3": transformers.Gemma3TextConfig(
-        **_TIED | {"num_hidden_layers": 3}, sliding_window=5, layer_types=_SLIDING,
+        **_DEEPER, sliding_window=5, layer_types=_SLIDING,
         query_pre_attn_scalar=16, pad_token_id=None,
         rope_parameters={
             "full_attention": _rope(100_000.0, "linear", factor=8.0),

@@ -1,5 +1,7 @@
 """One function, several kernels: what the reference sees, and that the others see the same."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +19,7 @@ def _random(shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
-def _inputs(rows=2, length=12, kv_heads=2, groups=3, head_dim=8):
+def _inputs(rows=2, length=12, kv_heads=2, groups=3, head_dim=8) -> Any:
     return (
         _random((rows, length, kv_heads, groups, head_dim), 1),
         _random((rows, kv_heads, length, head_dim), 2),
@@ -92,7 +94,7 @@ def test_a_prefix_is_seen_from_the_place_in_the_text(window):
     np.testing.assert_allclose(rest, whole[:, 5:], atol=1e-5)
 
 
-def _with_gradients(function, *operands):
+def _with_gradients(function, *operands: Any):
     weights = _random(operands[0].shape, 9)
     return jax.value_and_grad(lambda *x: jnp.sum(function(*x) * weights), (0, 1, 2))(*operands)
 
@@ -111,8 +113,8 @@ def test_what_cudnn_is_asked_for_is_what_the_reference_computes(window, packed):
 
     def through(implementation):
         if implementation == "reference":
-            return lambda *x: attention._xla(*x, visibility, _SCALE, window, None, None)
-        return lambda *x: attention._dot_product(*x, visibility, _SCALE, window, "xla")
+            return lambda q, k, v: attention._xla(q, k, v, visibility, _SCALE, window, None, None)
+        return lambda q, k, v: attention._dot_product(q, k, v, visibility, _SCALE, window, "xla")
 
     operands = _inputs()
     _assert_equal(
@@ -130,11 +132,11 @@ def test_the_splash_kernel_interpreted_is_the_reference(options):
     window, softcap = options.get("window"), options.get("softcap")
     operands = _inputs(rows, length, kv_heads=1, groups=2, head_dim=16)
 
-    def splash(*x):
-        return attention._splash(*x, visibility, _SCALE, window, softcap, interpret=True)
+    def splash(q, k, v):
+        return attention._splash(q, k, v, visibility, _SCALE, window, softcap, interpret=True)
 
-    def reference(*x):
-        return attention._xla(*x, visibility, _SCALE, window, softcap, None)
+    def reference(q, k, v):
+        return attention._xla(q, k, v, visibility, _SCALE, window, softcap, None)
 
     _assert_equal(_with_gradients(splash, *operands), _with_gradients(reference, *operands), 2e-3)
 
@@ -142,10 +144,13 @@ def test_the_splash_kernel_interpreted_is_the_reference(options):
 def test_the_splash_kernel_is_split_over_rows_and_heads():
     operands = _inputs(rows=2, length=128, kv_heads=2, groups=2, head_dim=16)
     visibility = Visibility(jnp.zeros((2, 128), jnp.int32))
-    expected = attend(*operands, visibility, scale=_SCALE, implementation="xla")
+    query, key, value = operands
+    expected = attend(query, key, value, visibility, scale=_SCALE, implementation="xla")
     with jax.set_mesh(make_mesh({"data": 2, "tensor": 2}, jax.devices()[:4])):
         got = jax.jit(
-            lambda *x: attention._splash(*x, visibility, _SCALE, None, None, interpret=True)
+            lambda q, k, v: attention._splash(
+                q, k, v, visibility, _SCALE, None, None, interpret=True
+            )
         )(*operands)
     assert {shard.data.shape for shard in got.addressable_shards} == {(1, 128, 1, 2, 16)}
     np.testing.assert_allclose(got, expected, atol=1e-3)
@@ -157,14 +162,14 @@ def test_the_splash_kernel_is_split_over_rows_and_heads():
 def test_cudnn_is_the_reference(window, packed):
     if jax.default_backend() != "gpu":
         pytest.skip("no CUDA device")
-    operands = [x.astype(jnp.bfloat16) for x in _inputs(2, 128, 2, 2, 64)]
+    query, key, value = (x.astype(jnp.bfloat16) for x in _inputs(2, 128, 2, 2, 64))
     segment_ids = jnp.asarray(np.repeat([[1, 2]], [60, 68], axis=1).repeat(2, axis=0))
     visibility = Visibility(
         jnp.zeros((2, 128), jnp.int32), segment_ids=segment_ids if packed else None
     )
     got, expected = (
-        attend(*operands, visibility, scale=0.1, window=window, implementation=implementation)
-        for implementation in ("cudnn", "xla")
+        attend(query, key, value, visibility, scale=0.1, window=window, implementation=name)
+        for name in ("cudnn", "xla")
     )
     np.testing.assert_allclose(got.astype(jnp.float32), expected.astype(jnp.float32), atol=2e-2)
 
@@ -178,5 +183,6 @@ def test_cudnn_is_the_reference(window, packed):
     ],
 )
 def test_what_an_implementation_cannot_compute_is_refused(options, message):
+    query, key, value = _inputs()
     with pytest.raises(ValueError, match=message):
-        attend(*_inputs(), Visibility(jnp.zeros((2, 12), jnp.int32)), scale=1.0, **options)
+        attend(query, key, value, Visibility(jnp.zeros((2, 12), jnp.int32)), scale=1.0, **options)
