@@ -5,25 +5,56 @@ backward products, which then run at float32 speed (half of it on CPUs with bflo
 elsewhere).
 """
 
+import dataclasses
 import functools
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+# By this name a remat policy may keep products with weights, which `_contract` hides from policies
+# that look for dot_general.
+WEIGHT_PRODUCT = "weight_product"
 
 # XLA's CPU runtime reorders a bfloat16 weight in every product, which only this many rows repay.
 _CPU_ROWS = 128
 
 
-def contract(spec: str, left: jax.Array, right: jax.Array) -> jax.Array:
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class AdaptedWeight:
+    """weight + down up, never added up: see training/lora.py."""
+
+    weight: jax.Array  # [*inputs, *outputs]
+    down: jax.Array  # [*inputs, rank]
+    up: jax.Array  # [rank, *outputs]
+
+    def __getitem__(self, index: Any) -> "AdaptedWeight":
+        """Itself for `...`, which is how modules read a parameter."""
+        assert index is Ellipsis
+        return self
+
+
+def contract(spec: str, left: jax.Array, right: jax.Array | AdaptedWeight) -> jax.Array:
     """Two-operand einsum in the dtype of `left`, or one more exact; the result is float32.
 
     Every letter must occur in two of the three parts of `spec`. The gradient of each operand has
     its dtype, so that of a float32 parameter is never rounded.
     """
     product: Any = _contract
-    return product(spec, left, right)
+    if isinstance(right, AdaptedWeight):
+        of_left, of_right, of_result = spec.replace("->", ",").split(",")
+        inputs = "".join(letter for letter in of_right if letter not in of_result)
+        outputs = "".join(letter for letter in of_right if letter in of_result)
+        kept = "".join(letter for letter in of_left if letter not in inputs)
+        thin = product(f"{of_left},{inputs}r->{kept}r", left, right.down).astype(left.dtype)
+        added = product(f"{kept}r,r{outputs}->{of_result}", thin, right.up)
+        result = product(spec, left, right.weight) + added
+    else:
+        result = product(spec, left, right)
+    return result if _is_batched(spec) else checkpoint_name(result, WEIGHT_PRODUCT)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -42,13 +73,16 @@ def _product(spec: str, left: jax.Array, right: jax.Array) -> jax.Array:
 
 def _better_in_float32(spec: str, left_shape: tuple[int, ...]) -> bool:
     """Whether a CPU is slow at this product of bfloat16 operands, or has none: batched ones."""
-    operands, result = spec.split("->")
-    of_left, of_right = operands.split(",")
-    batched = set(of_left) & set(of_right) & set(result)
+    of_left, of_right = spec.split("->")[0].split(",")
     rows = math.prod(
         size for letter, size in zip(of_left, left_shape, strict=True) if letter not in of_right
     )
-    return bool(batched) or rows < _CPU_ROWS
+    return _is_batched(spec) or rows < _CPU_ROWS
+
+
+def _is_batched(spec: str) -> bool:
+    """Whether a letter is in both operands and the result."""
+    return bool(set.intersection(*map(set, spec.replace("->", ",").split(","))))
 
 
 def _forward(spec, left, right):

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from sentidistill_jax.models.attention import IMPLEMENTATIONS, LayerPrefix, Visibility, attend
 from sentidistill_jax.models.config import ModelConfig
-from sentidistill_jax.models.contract import contract
+from sentidistill_jax.models.contract import WEIGHT_PRODUCT, contract
 from sentidistill_jax.models.kv_cache import KVCache
 from sentidistill_jax.models.rope import Rotation
 from sentidistill_jax.sharding import constrain
@@ -28,7 +28,7 @@ from sentidistill_jax.sharding import constrain
 REMAT_POLICIES: dict[str, Callable | None] = {
     "none": None,
     "full": jax.checkpoint_policies.nothing_saveable,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "dots": jax.checkpoint_policies.save_only_these_names(WEIGHT_PRODUCT),
 }
 _GATES: dict[str, Callable] = {
     "silu": jax.nn.silu,
