@@ -3,8 +3,9 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
+from sentidistill_jax.evaluation.calibration import CONTENT_FREE
 from sentidistill_jax.evaluation.data import Dataset
-from sentidistill_jax.evaluation.prompts import build_prompt
+from sentidistill_jax.evaluation.prompts import build_prompt, demonstrations, header, render
 
 TOO_LONG = ("refuse", "drop_demonstrations", "left_truncate")
 
@@ -91,3 +92,15 @@ def fit_prompts(
     if too_long == "left_truncate":
         lengths = [min(length, limit) for length in lengths]
     return FittedPrompts(texts, lengths, found, dropped)
+
+
+def content_free_prompts(dataset: Dataset, seed: int, k: int, fitted: FittedPrompts) -> list[str]:
+    """The same prompts with a text that says nothing in the place of the test sentence."""
+    return [
+        render(
+            header(dataset, index),
+            demonstrations(dataset, index, seed, k)[dropped:],
+            CONTENT_FREE,
+        )
+        for index, dropped in enumerate(fitted.dropped)
+    ]
