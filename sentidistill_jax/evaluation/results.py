@@ -132,14 +132,14 @@ def summarise(
         "deviation": statistics.stdev(f1) if len(f1) > 1 else None,
         "seeds": {str(seed): of_seed for seed, of_seed in seeds.items()},
         "variants": {
-            name: _scores(task, items, predictions, options)
-            for name, (predictions, options) in _variants(task, lists).items()
+            name: _scores(task, items, runs, options)
+            for name, (runs, options) in _variants(task, lists).items()
         },
     }
-    entry |= _scores(task, items, [_predictions(task, lines) for lines in lists])
+    entry |= _scores(task, items, [predictions(task, lines) for lines in lists])
     if task.label_words:
         counts = [
-            scoring.sentence_counts(task, items, _predictions(task, lines))[0] for lines in lists
+            scoring.sentence_counts(task, items, predictions(task, lines))[0] for lines in lists
         ]
         size = len(task.labels)
         confusion = np.sum(counts, axis=(0, 1)).reshape(size, size)
@@ -149,22 +149,23 @@ def summarise(
 
 
 def _of_seed(task: Task, items: Sequence[Item], lines: Sequence[Line]) -> dict[str, Any]:
-    predictions = _predictions(task, lines)
-    entry = _scores(task, items, [predictions])
+    predicted = predictions(task, lines)
+    entry = _scores(task, items, [predicted])
     if task.label_words:
         return entry
-    scores = scoring.score(task, items, predictions)
+    scores = scoring.score(task, items, predicted)
     statuses = collections.Counter(line["status"] for line in lines)
     return entry | {
         "n_pred": int(scores["n_pred"]),
         "n_gold": int(scores["n_gold"]),
         "answers": {status.value: statuses[status.value] for status in ParseStatus},
         "tuples_dropped": int(scores["tuples_dropped"]),
-        "unfinished": sum(not line["finished"] for line in lines),
+        "unfinished": sum(line["finished"] is False for line in lines),
     }
 
 
-def _predictions(task: Task, lines: Sequence[Line]) -> Predictions:
+def predictions(task: Task, lines: Sequence[Line]) -> Predictions:
+    """What `scoring.score` takes, from lines of predictions.jsonl."""
     if task.label_words:
         return [task.labels.index(line["predicted"]) for line in lines]
     return [line["answer"] for line in lines]
@@ -207,7 +208,7 @@ def _scores(
     scores = [statistic(counts.sum(axis=0)) for counts, _ in counted]
     interval = bootstrap_interval(
         np.concatenate([counts for counts, _ in counted], axis=1),
-        _mean_of(statistic, len(runs)),
+        mean_of(statistic, len(runs)),
         seed=0,
     )
     return {name: float(np.mean([one[name] for one in scores])) for name in scores[0]} | {
@@ -215,7 +216,7 @@ def _scores(
     }
 
 
-def _mean_of(statistic: Statistic, runs: int) -> Statistic:
+def mean_of(statistic: Statistic, runs: int) -> Statistic:
     """The statistic of several runs whose counts lie side by side: a sentence is drawn in all."""
 
     def mean(totals: np.ndarray) -> dict[str, Any]:

@@ -67,6 +67,7 @@ def run(
     *,
     name: str = "",
     write: bool = True,
+    on_start: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, dict[str, Any]], list[results.Line]]:
     """Asks everything that is not kept yet, and scores it.
 
@@ -77,12 +78,13 @@ def run(
       parts: Folder that keeps each data set and seed once it is done; None keeps nothing.
       name: Of the model, for progress bars; "" shows none.
       write: Whether this process writes to `parts`.
+      on_start: Called once every prompt is known to fit, before anything is asked or written.
 
     Returns:
       Data set -> its entry in scores.json, and the lines of predictions.jsonl.
 
     Raises:
-      ValueError: If a prompt does not fit, before anything of its data set is asked.
+      ValueError: If a prompt does not fit.
     """
     kept: dict[tuple[str, int], dict[str, Any]] = {}
     fitted: dict[tuple[str, int], FittedPrompts] = {}
@@ -97,6 +99,7 @@ def run(
                     examples=protocol.count(dataset), limit=protocol.max_prompt_length,
                     too_long=protocol.too_long, lengths_of=model.prompt_lengths,
                 )  # fmt: skip
+    on_start()
     entries: dict[str, dict[str, Any]] = {}
     lines: list[results.Line] = []
     for dataset in protocol.datasets:

@@ -34,11 +34,11 @@ def read_scores(workdirs: Sequence[pathlib.Path]) -> list[dict[str, Any]]:
 
 
 def markdown_table(scores: Sequence[dict[str, Any]]) -> str:
-    """Macro-F1 in percent with its 95 % interval, a row per model and a column per set."""
+    """F1 in percent with its 95 % interval, a row per model and a column per set."""
     sets = list(dict.fromkeys(name for model in scores for name in model["sets"]))
     sizes = {name: model["sets"][name]["examples"] for model in scores for name in model["sets"]}
     header = [
-        "macro-F1, %",
+        "F1, %",
         *(f"{name.removeprefix('held_out/')} ({sizes[name]})" for name in sets),
     ]
     rows = [header, ["---"] * len(header)]
@@ -50,13 +50,13 @@ def markdown_table(scores: Sequence[dict[str, Any]]) -> str:
                 cells.append("")
                 continue
             low, high = of_set["interval_95"]
-            cells.append(f"{100 * of_set['macro_f1']:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
+            cells.append(f"{100 * of_set['f1']:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
         rows.append(cells)
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def plot(scores: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
-    """Bars of macro-F1 by set and model, with 95 % intervals."""
+    """Bars of F1 by set and model, with 95 % intervals."""
     sets = list(dict.fromkeys(name for model in scores for name in model["sets"]))
     width = 0.8 / len(scores)
     figure, axes = plt.subplots(figsize=(max(7.0, 1.6 * len(sets)), 4.2), layout="constrained")
@@ -65,7 +65,7 @@ def plot(scores: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
         for position, name in enumerate(sets):
             if name not in model["sets"]:
                 continue
-            value = 100 * model["sets"][name]["macro_f1"]
+            value = 100 * model["sets"][name]["f1"]
             ends = [100 * end for end in model["sets"][name]["interval_95"]]
             at.append(position + (index - (len(scores) - 1) / 2) * width)
             values.append(value)
@@ -73,7 +73,7 @@ def plot(scores: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
             high.append(max(0.0, ends[1] - value))
         axes.bar(at, values, width, yerr=[low, high], label=model["model"], error_kw={"lw": 0.8})
     axes.set_xticks(range(len(sets)), [name.replace("/", "\n", 1) for name in sets])
-    axes.set_ylabel("macro-F1, %")
+    axes.set_ylabel("F1, %")
     axes.set_ylim(0, 100)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=3, frameon=False)

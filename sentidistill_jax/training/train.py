@@ -1,5 +1,6 @@
 """The training loop; reads from top to bottom."""
 
+import dataclasses
 import functools
 import operator
 import pathlib
@@ -73,6 +74,8 @@ def train(
     workdir: pathlib.Path,
     *,
     on_start: Callable[[], None] = lambda: None,
+    interval: int = 0,
+    on_interval: Callable[[int, LoadedModel], Mapping[str, float]] | None = None,
 ) -> LoadedModel:
     """Trains a student from teacher caches.
 
@@ -81,6 +84,9 @@ def train(
       caches: Directories of finished teacher caches; together they are one epoch.
       workdir: Gets checkpoints and metrics; a run that is found there is resumed.
       on_start: Called once all settings have been checked, before anything is written.
+      interval: Steps between calls of `on_interval`, which the last step is followed by as well.
+      on_interval: Looks at the live student after a step; returns metrics to be written. It must
+        not keep the parameters: the next step takes their memory.
 
     Returns:
       The trained student.
@@ -177,6 +183,11 @@ def train(
             if pending is not None:
                 since = _report(pending, batches, config, writer, bar, since, last_saved)
             pending = (step, metrics)
+            if on_interval and interval and (step % interval == 0 or step == total_steps):
+                live = dataclasses.replace(
+                    student, decoder=nnx.merge(graphdef, state.params, state.frozen)
+                )
+                writer.write(step, on_interval(step, live))
             if stop.requested is not None:
                 break
             if step % config.checkpoint.interval == 0 and step < total_steps:

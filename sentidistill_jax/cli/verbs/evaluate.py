@@ -1,7 +1,9 @@
-"""sentidistill evaluate: macro-F1 on held-out human-labelled texts and on SentiBench's label tasks.
+"""sentidistill evaluate: F1 on held-out human-labelled texts and on SentiBench.
 
 --model names what is scored: a trained student (students/NAME), a Hugging Face directory, a GGUF
-file, an embedded model, or "teacher" for the calibrated few-shot teacher of the config.
+file, an embedded model, or "teacher" for the few-shot teacher of the config. SentiBench is scored
+where SENTIBENCH_DIR names its files; an interrupted evaluation goes on after the last data set.
+--against=NAME also tests whether the model differs from another one that was evaluated.
 """
 
 from absl import flags
@@ -16,15 +18,24 @@ def _flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "name", None, "Name of the scores; by default the model's.", flag_values=values
     )
+    flags.DEFINE_string(
+        "against", None, "Name of other scores of this workdir to test against.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_enum(
+        "table", "text", ("text", "markdown", "latex"), "How SentiBench's table is printed.",
+        flag_values=values,
+    )  # fmt: skip
 
 
 def _run(values: flags.FlagValues) -> None:
-    from sentidistill_jax.stages import evaluate
+    from sentidistill_jax.stages import evaluate, sentibench
     from sentidistill_jax.stages.report import markdown_table, read_scores
     from sentidistill_jax.stages.teacher import Teacher
 
     workdir = common.workdir(values)
     if values.model == "teacher":
+        name = "teacher-raw"
         evaluate.evaluate_teacher(values.config, workdir, lambda: Teacher.load(values.config))
     else:
         config = values.config.copy_and_resolve_references()
@@ -32,6 +43,14 @@ def _run(values: flags.FlagValues) -> None:
         name = values.name or values.model.rstrip("/").split("/")[-1]
         evaluate.evaluate_student(name, config, workdir)
     print(markdown_table(read_scores([workdir.root])))
+    table = sentibench.sentibench_table([workdir.root])
+    if table is not None:
+        print(f"\nSentiBench, F1, %\n{getattr(table, f'as_{values.table}')()}")
+    if values.against:
+        print(f"\n{name} against {values.against}: difference in F1, points, and its p-value")
+        tests = sentibench.compare_models(values.config, workdir, name, values.against)
+        for dataset, test in tests.items():
+            print(f"{dataset:22}{100 * test.difference:+7.2f}  p = {test.p_value:.4f}")
 
 
 VERB = Verb(_flags, _run)
