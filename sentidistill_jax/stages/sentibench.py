@@ -13,7 +13,7 @@ import transformers
 
 from sentidistill_jax.evaluation import results, sentibench
 from sentidistill_jax.evaluation.compare import compare
-from sentidistill_jax.evaluation.data import Dataset, development_set, load_dataset
+from sentidistill_jax.evaluation.data import development_set, load_dataset
 from sentidistill_jax.evaluation.significance import Comparison
 from sentidistill_jax.evaluation.table import Table, aggregate
 from sentidistill_jax.evaluation.tasks import TASKS

@@ -11,6 +11,7 @@ from sentidistill_jax.inference.batching import (
     Limits,
     bucket,
     common_prefix,
+    length_groups,
     pack,
     prompt_batches,
     score_batches,
@@ -142,3 +143,19 @@ def test_chosen_tokens_need_a_row_per_position():
 def test_a_generate_request_needs_a_prompt_and_a_seed_that_fits(tokens, seed):
     with pytest.raises(ValueError, match=r"at least one token and a seed from 0 to 2\*\*31 - 1"):
         GenerateRequest(np.array(tokens), seed)
+
+
+def test_long_requests_are_batched_by_length_and_lose_at_most_a_fifth():
+    lengths = [30, 700, 512, 640, 41, 3000, 513, 90]
+    groups = length_groups(lengths)
+    assert sorted(index for _, members in groups for index in members) == list(range(len(lengths)))
+    assert groups[0][1] == [0, 2, 4, 7]  # short ones share rows
+    for row_length, members in groups[1:]:
+        for index in members:
+            assert 0.78 * row_length <= lengths[index] <= row_length
+
+
+def test_rows_of_short_requests_are_filled_well():
+    ((row_length, _),) = length_groups([150] * 30)
+    assert row_length in (768, 1024, 512)  # 128 holds none, 256 a single one
+    assert length_groups([20] * 30)[0][0] == 128
