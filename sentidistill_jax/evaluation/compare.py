@@ -69,4 +69,5 @@ def _compare(data: Dataset, first: Runs, second: Runs) -> Comparison:
             of_seed, statistic = scoring.sentence_counts(data.task, items, predictions)
             by_seed.append(of_seed)
         counts.append(np.concatenate(by_seed, axis=1))
-    return paired_randomisation(*counts, results.mean_of(statistic, len(first)), seed=0)
+    mean = results.mean_of(statistic, len(first))
+    return paired_randomisation(counts[0], counts[1], mean, seed=0)

@@ -117,11 +117,11 @@ def summarise(
     Returns:
       See docs/data_formats.md.
     """
-    seeds = {
+    seeds: dict[int, dict[str, Any]] = {
         seed: _of_seed(task, items, lines) | {"prompts": dict(prompts[seed])}
         for seed, lines in by_seed.items()
     }
-    f1 = [of_seed["f1"] for of_seed in seeds.values()]
+    f1 = [float(of_seed["f1"]) for of_seed in seeds.values()]
     lists = list(by_seed.values())
     entry: dict[str, Any] = {
         "metric": task.metric,

@@ -13,7 +13,16 @@ from sentidistill_jax.inference.distribution import SparseDistribution
 from sentidistill_jax.inference.requests import GenerateRequest, ScoreRequest
 
 _LENGTH_STEP = 16  # lengths are rounded up to powers of two times 1 or 1.5 of this
-_ROW_LENGTHS = (128, 192, 256, 384, 512, 768, 1024)  # of rows that short requests are packed into
+_ROW_LENGTHS = (
+    128,
+    192,
+    256,
+    320,
+    384,
+    512,
+    768,
+    1024,
+)  # of rows that short requests are packed into
 _SHORT = 512  # tokens up to which requests share rows; each longer one has its own
 _LONG_STEP = 1.25  # longer rows are 512 times powers of this, so that a fifth of one is padding
 _ATTENTION_PARITY = 1500  # row length at which attention takes as long as all else, roughly

@@ -217,9 +217,9 @@ class Refill:
             return self._run(steps.empty, need, rows=rows, length=length), need
         if need + _STEPS > cache.length:
             cache = self._run(steps.grow, cache, length=_rounded(need + _SHIFT_EVERY))
-        assert cache is not None
+            assert cache is not None
         if used < need or used + _STEPS > cache.length:
-            cache, used = self._run(steps.move, cache, need), need
+            return self._run(steps.move, cache, need), need
         return cache, used
 
 

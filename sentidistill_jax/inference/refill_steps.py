@@ -108,7 +108,8 @@ def decode(
         positions = jnp.where(positions == EMPTY, EMPTY, positions + 1)
         return (tokens, positions, cache, seen), tokens
 
-    carry, drawn = lax.scan(step, (tokens, positions, cache, seen), length=steps)
+    carry: Any = tokens, positions, cache, seen
+    carry, drawn = lax.scan(step, carry, length=steps)
     return carry[2], carry[3], constrain(drawn, (None, None))
 
 

@@ -1,5 +1,6 @@
 """SentiBench asked of models that are right, wrong or interrupted."""
 
+import collections
 import functools
 import json
 
@@ -34,14 +35,18 @@ class Oracle:
                     if data.task.label_words
                     else str(label_sequence(data.task, item))
                 )
-                self.gold[data.task.header, item["sentence"]] = answer
+                key = data.task.header, item["sentence"]
+                self.gold.setdefault(key, collections.deque()).append(answer)
 
     def _answers(self, prompts):
         self.asked += prompts
         for number, prompt in enumerate(prompts):
             header, rest = prompt.split("\n\nSentence: ", 1)
             sentence = rest.rsplit("Sentence: ", 1)[-1].removesuffix("\nLabel:")
-            right = self.gold.get((header, sentence))
+            # A sentence that occurs twice may have two answers; prompts come in file order.
+            answers = self.gold.get((header, sentence), collections.deque([None]))
+            right = answers[0]
+            answers.rotate(-1)
             yield right if not self.wrong or number % self.wrong else None
 
     def prompt_lengths(self, prompts):
