@@ -141,3 +141,28 @@ def test_what_the_model_has_no_room_for_is_refused():
     config = RefillConfig(200, ())
     with pytest.raises(ValueError, match="a prompt of 110 tokens and 200 new ones exceed"):
         list(_engine("one device").complete(_prompts(), config, _never))
+
+
+def test_windows_of_a_sliding_layer_follow_positions_not_slots():
+    """Refilled and moved rows of Gemma 3, whose window is shorter than every prompt."""
+    config, tensors = read_hf_directory(_MODEL.with_name("gemma3"))
+    assert config.sliding_window is not None and config.sliding_window < 41
+    mesh = make_mesh({}, jax.devices()[:1])
+    model = load_decoder(config, tensors, mesh)
+    prompts = [prompt % config.vocab_size for prompt in _prompts()[:5]]
+    engine = Engine(model, mesh, pad_id=0, tokens_per_batch=512)
+    found = dict(engine.complete(prompts, RefillConfig(12, (), rows=2, group=1), _never))
+    graphdef, state = nnx.split(model)
+
+    @jax.jit
+    def logits(tokens):
+        model = nnx.merge(graphdef, state)
+        return model.logits(model(tokens, jnp.arange(tokens.shape[1])[None])[0])
+
+    for index, prompt in enumerate(prompts):
+        text = np.zeros((1, 128), np.int32)
+        written = [*prompt, *found[index].tokens]
+        text[0, : len(written)] = written
+        # Each token is the likeliest one after the tokens before it.
+        drawn = np.asarray(logits(text))[0, len(prompt) - 1 : len(written) - 1].argmax(axis=-1)
+        assert found[index].tokens.tolist() == drawn.tolist()
