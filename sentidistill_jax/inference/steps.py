@@ -39,7 +39,7 @@ class Drawn:
 def read_prefix(state: Any, tokens: Int[Array, "1 prefix"], *, graphdef: Graph) -> KVCache:
     """Keys and values of a beginning that all rows share."""
     model = nnx.merge(graphdef, state)
-    cache = KVCache.zeros(model.config, 1, tokens.shape[1], _cache_dtype(model))
+    cache = KVCache.zeros(model.config, 1, tokens.shape[1], cache_dtype(model))
     _, cache = model(tokens, jnp.arange(tokens.shape[1])[None], cache=cache)
     assert cache is not None
     return cache
@@ -62,7 +62,7 @@ def score(
 
     def at_position(args):
         of_rows, chosen = args
-        return _kept(_logits(model, of_rows), chosen, k, temperatures)
+        return _kept(next_token_logits(model, of_rows), chosen, k, temperatures)
 
     # The head takes a few positions of all rows at a time: logits of all would not fit, and the
     # rows stay where they are.
@@ -93,7 +93,7 @@ def prefill(
     rows, length = prompts.tokens.shape
     columns = jnp.arange(length)[None]
     positions = jnp.where(columns < prompts.lengths[:, None], _offset(prefix) + columns, EMPTY)
-    cache = KVCache.zeros(model.config, rows, slots, _cache_dtype(model))
+    cache = KVCache.zeros(model.config, rows, slots, cache_dtype(model))
     hidden, cache = model(prompts.tokens, positions, cache=cache, prefix=prefix)
     assert cache is not None
     last = jnp.take_along_axis(hidden, (prompts.lengths - 1)[:, None, None], axis=1)[:, 0]
@@ -126,7 +126,8 @@ def decode(
     return updated, _draw(model, hidden[:, 0], prompts, step, sampling, k, temperatures)
 
 
-def _cache_dtype(model: Decoder) -> jnp.dtype:
+def cache_dtype(model: Decoder) -> jnp.dtype:
+    """Of keys and values."""
     # A CPU attends in float32 whatever the dtype, and XLA writes to a bfloat16 array there by
     # converting all of it forth and back.
     return jnp.dtype(jnp.float32) if jax.default_backend() == "cpu" else model.dtype
@@ -145,7 +146,7 @@ def _draw(
     k: int,
     temperatures: tuple[float, ...],
 ) -> Drawn:
-    logits = _logits(model, hidden)
+    logits = next_token_logits(model, hidden)
     # A key per row and step, so that a draw depends neither on its batch nor on its length.
     keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), step))(prompts.seeds)
     tokens = sample(logits, keys, sampling)
@@ -155,7 +156,10 @@ def _draw(
     return Drawn(tokens, _kept(logits, chosen, k, temperatures))
 
 
-def _logits(model: Decoder, hidden: Float[Array, "rows embed"]) -> Float[Array, "rows vocab"]:
+def next_token_logits(
+    model: Decoder, hidden: Float[Array, "rows embed"]
+) -> Float[Array, "rows vocab"]:
+    """Raw scores, rows and vocabulary split over the mesh."""
     # The vocabulary stays split, or the compiler might gather the head instead of its result.
     return constrain(model.logits(hidden), ("batch", "vocab"))
 

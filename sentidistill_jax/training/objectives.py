@@ -124,6 +124,7 @@ def distillation_loss(
     progress: Progress,
     num_kinds: int,
     mesh: Mesh | None,
+    logit_softcap: float | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The objective of some rows.
 
@@ -136,6 +137,7 @@ def distillation_loss(
       progress: Fraction of the run that is done, for what changes in its course.
       num_kinds: Length of the per-kind metrics.
       mesh: Of more than one device, or None.
+      logit_softcap: Of the student's logits, where it has one.
 
     Returns:
       The loss's share of these rows, and unweighted sums per kind, each [kinds]: `tokens`, `ce` and
@@ -177,6 +179,7 @@ def distillation_loss(
         weights,
         divergence=losses.DIVERGENCES[objective.divergence],
         temperature=temperature,
+        logit_softcap=logit_softcap,
         mesh=mesh,
     )
     kinds = flat(batch.kind_ids)

@@ -76,6 +76,8 @@ def train(
     *,
     cache_weights: Sequence[float] | None = None,
     on_start: Callable[[], None] = lambda: None,
+    interval: int = 0,
+    on_interval: Callable[[int, LoadedModel], Mapping[str, float]] | None = None,
 ) -> LoadedModel:
     """Trains a student from teacher caches.
 
@@ -85,6 +87,9 @@ def train(
       workdir: Gets checkpoints and metrics; a run that is found there is resumed.
       cache_weights: Factor of the loss of each cache's tokens; 1 by default.
       on_start: Called once all settings have been checked, before anything is written.
+      interval: Steps between calls of `on_interval`, which the last step is followed by as well.
+      on_interval: Looks at what would be exported after a step; returns metrics to be
+        written. It must not keep the parameters: the next step takes their memory.
 
     Returns:
       The trained student.
@@ -147,7 +152,7 @@ def train(
         seed=config.seed,
     )
     model_config, dtype = student.decoder.config, student.decoder.dtype
-    tokenizer, fingerprint = student.tokenizer, student.fingerprint
+    tokenizer, fingerprint, source = student.tokenizer, student.fingerprint, student.source
     del student  # what was cast would lie in memory twice
     with jax.set_mesh(mesh):
         average = settings.ema_decay > 0
@@ -223,16 +228,25 @@ def train(
             if pending is not None:
                 report(*pending, last_saved=last_saved)
             pending = (step, metrics)
+            if on_interval and interval and (step % interval == 0 or step == total_steps):
+                # Only a student whose loss was finite is worth a look, which no step is timed with.
+                report(*pending, last_saved=last_saved)
+                pending = None
+                live = LoadedModel(student_of(state), tokenizer, fingerprint, source)
+                writer.write(step, on_interval(step, live))
+                speed.start()
             if stop.agreed():
                 break
             if step % config.checkpoint.interval == 0 and step < total_steps:
                 # Only a state whose loss was finite is worth keeping.
-                report(*pending, last_saved=last_saved)
+                if pending is not None:
+                    report(*pending, last_saved=last_saved)
                 pending = None
                 checkpoints.save(step, state, config.to_dict())
                 last_saved = step
         if pending is not None:
             report(*pending, last_saved=last_saved)
+        if step > last_saved:
             checkpoints.save(step, state, config.to_dict())
     if stop.reason is not None:
         raise (Preempted if stop.reason == signal.SIGTERM else Interrupted)(

@@ -117,6 +117,7 @@ def train_step(
             objective,
             progress=state.step / total_steps,
             num_kinds=num_kinds,
+            logit_softcap=model.config.logit_softcap,
             mesh=mesh,
         )
 

@@ -193,6 +193,23 @@ def test_the_average_is_what_comes_out(config, cache, tmp_path, uninterrupted):
     assert all(np.abs(last[name] - average[name]).max() > 1e-4 for name in last)
 
 
+def test_what_is_looked_at_during_training_is_what_would_be_exported(config, cache, tmp_path):
+    config.optimizer.ema_decay = 0.9
+    seen = {}
+
+    def look(step, model):
+        seen[step] = arrays_of(nnx.state(model.decoder))
+        return {"eval/mean_f1": step / 10}
+
+    trained = train(config, [cache], tmp_path, interval=4, on_interval=look)
+    assert list(seen) == [4, STEPS]
+    for name, value in arrays_of(nnx.state(trained.decoder)).items():
+        np.testing.assert_array_equal(seen[STEPS][name], value)
+    scores = {line["step"]: line.get("eval/mean_f1") for line in lines_of(tmp_path)}
+    assert scores[4] == 0.4 and scores[STEPS] == STEPS / 10
+    assert latest(tmp_path) == STEPS
+
+
 def test_adapters_learn_and_come_out_merged(config, cache, tmp_path, model_directory):
     config.lora.update(rank=4)
     config.student.param_dtype = "bfloat16"
