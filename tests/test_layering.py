@@ -10,7 +10,16 @@ ROOT = pathlib.Path(__file__).parents[1] / PACKAGE
 
 # Lower layers know nothing of higher ones; parts of one layer know nothing of one another.
 LAYERS = (
-    ("errors", "settings", "workdir", "artifact", "sharding", "metric_writer", "checkpoint"),
+    (
+        "errors",
+        "settings",
+        "workdir",
+        "artifact",
+        "sharding",
+        "processes",
+        "metric_writer",
+        "checkpoint",
+    ),  # fmt: skip
     ("corpus", "evaluation", "data", "models"),
     ("inference", "export"),
     ("teacher", "training"),

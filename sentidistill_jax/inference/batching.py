@@ -41,6 +41,8 @@ class ScoreBatch:
     segment_ids: Int[Array, "rows seq"]  # 0 is padding
     predict_from: Int[Array, "rows scored"]  # where in the row a prediction is made
     chosen: Int[Array, "rows scored chosen"]
+    seeds: Int[Array, "rows scored"]  # of the request that a position belongs to
+    offsets: Int[Array, "rows scored"]  # of the position in what that request asks for
 
 
 @jax.tree_util.register_dataclass
@@ -118,6 +120,8 @@ def score_batches(
             "segment_ids": np.zeros((at_once, row_length), np.int32),
             "predict_from": np.zeros((at_once, scored), np.int32),
             "chosen": np.full((at_once, scored, width), -1, np.int32),
+            "seeds": np.zeros((at_once, scored), np.int32),
+            "offsets": np.zeros((at_once, scored), np.int32),
         }
         packed = rows[start : start + at_once]
         for row, indices in enumerate(packed):
@@ -136,6 +140,8 @@ def _fill_row(row: dict[str, np.ndarray], requests: list[ScoreRequest], offset: 
         row["positions"][here] = offset + np.arange(len(own))
         row["segment_ids"][here] = segment
         row["predict_from"][there] = here.stop - request.count + np.arange(request.count)
+        row["seeds"][there] = request.seed
+        row["offsets"][there] = np.arange(request.count)
         row["chosen"][there, : request.chosen.shape[1]] = request.chosen
         at, scored_at = here.stop, there.stop
 

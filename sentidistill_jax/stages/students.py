@@ -41,7 +41,11 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
         return directory / "model"
     with config.unlocked():
         config.student.source = source
-    model = train(config, [cache / "records"], directory, on_start=artifact.begin)
+    expect = {"config.teacher.source": config.teacher.source}
+    prompts = workdir.prompts(config.stage) / "prompts.jsonl"
+    if prompts.is_file():  # the cache is all that must be where training runs
+        expect["corpus_fingerprint"] = file_fingerprint(prompts)
+    model = train(config, [cache / "records"], directory, expect=expect, on_start=artifact.begin)
     export(model, directory / "model")
     artifact.finish({"parameters": model.decoder.config.num_parameters})
     return directory / "model"

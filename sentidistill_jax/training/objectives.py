@@ -10,7 +10,11 @@ from sentidistill_jax.data.batch import Batch
 from sentidistill_jax.training import losses
 from sentidistill_jax.training.distill_loss import DistillTargets, LabelTargets, LossTerms
 from sentidistill_jax.training.fused_head import fused_distill_loss
-from sentidistill_jax.training.sparse_teacher import SparseTeacher, at_temperature
+from sentidistill_jax.training.sparse_teacher import (
+    SparseTeacher,
+    at_temperature,
+    renormalize_top_k,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +29,8 @@ class Objective:
     alpha: float = 0.5  # 0: the teacher's text alone, as in sequence-level distillation
     temperature: float = 1.0
     label_weight: float = 0.0
+    renormalize_top_k: bool = False  # the kept entries are the whole teacher, the tail is dropped
+    sampled: bool = False  # the teacher is known by draws alone; the cache says so
 
     def __post_init__(self):
         if self.divergence not in losses.DIVERGENCES:
@@ -37,6 +43,19 @@ class Objective:
                 f"objective got alpha={self.alpha}, temperature={self.temperature},"
                 f" label_weight={self.label_weight}; expected alpha in [0, 1], temperature > 0 and"
                 " label_weight >= 0."
+            )
+        if self.renormalize_top_k and self.divergence == "reverse_kl":
+            raise ValueError(
+                "objective.divergence='reverse_kl' is infinite where the student has mass and the"
+                " teacher none, as outside a renormalised top-k; set"
+                " objective.renormalize_top_k=False or take another divergence."
+            )
+        if self.sampled and self.divergence != "forward_kl":
+            fault = "infinite" if self.divergence == "reverse_kl" else "biased"
+            raise ValueError(
+                f"objective.divergence={self.divergence!r} is {fault} with a cache of mode"
+                " 'sampled', which knows no more of the teacher than its draws; use 'forward_kl' or"
+                " a cache of mode top_k or top_p."
             )
 
 
@@ -91,9 +110,15 @@ def distillation_loss(
     tail_logprobs = flat(batch.tail_logprobs)
     if objective.temperature != 1:
         top_k_logprobs = at_temperature(top_k_logprobs, tail_logprobs, objective.temperature)
+    teacher = SparseTeacher(
+        flat(batch.top_k_ids),
+        top_k_logprobs,
+        tail_logprobs,
+        sample_log_weights=top_k_logprobs if objective.sampled else None,
+    )
     targets = DistillTargets(
         tokens=flat(batch.targets),
-        teacher=SparseTeacher(flat(batch.top_k_ids), top_k_logprobs, tail_logprobs),
+        teacher=renormalize_top_k(teacher) if objective.renormalize_top_k else teacher,
         labels=LabelTargets(flat(batch.label_ids), flat(batch.label_logprobs)),
     )
     per_token = mask / normalizers.tokens

@@ -1,5 +1,6 @@
 """The training loop; reads from top to bottom."""
 
+import dataclasses
 import functools
 import operator
 import pathlib
@@ -7,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -16,6 +18,7 @@ from flax import nnx
 from tqdm import tqdm
 
 from sentidistill_jax import sharding
+from sentidistill_jax.artifact import fingerprint
 from sentidistill_jax.checkpoint import Checkpoints
 from sentidistill_jax.data.loader import BatchShape, PackedBatches, iterate
 from sentidistill_jax.data.teacher_cache import open_cache
@@ -72,6 +75,7 @@ def train(
     caches: Sequence[pathlib.Path],
     workdir: pathlib.Path,
     *,
+    expect: Mapping[str, object] = MappingProxyType({}),
     on_start: Callable[[], None] = lambda: None,
 ) -> LoadedModel:
     """Trains a student from teacher caches.
@@ -80,6 +84,7 @@ def train(
       config: See configs/base.py; locked.
       caches: Directories of finished teacher caches; together they are one epoch.
       workdir: Gets checkpoints and metrics; a run that is found there is resumed.
+      expect: What the caller knows of the caches besides, see `open_cache`.
       on_start: Called once all settings have been checked, before anything is written.
 
     Returns:
@@ -87,7 +92,8 @@ def train(
 
     Raises:
       ValueError: If sizes do not fit one another.
-      CacheMismatchError: If a cache was made for another tokenizer or lacks a temperature.
+      CacheMismatchError: If a cache was made for another tokenizer, chat template or vocabulary or
+        from something else than expected, lacks the tail at the temperature, or is incomplete.
       NonFiniteLossError: If the loss or the gradient stops being finite.
       Interrupted: After SIGTERM or SIGINT, once the state is saved.
     """
@@ -97,7 +103,12 @@ def train(
 
     # 2. Student, and the caches it learns from.
     student = load_student(config, mesh)
-    expect = {"tokenizer_fingerprint": tokenizer_fingerprint(student.tokenizer)}
+    expect = {
+        "tokenizer_fingerprint": tokenizer_fingerprint(student.tokenizer),
+        "chat_template_fingerprint": fingerprint(student.tokenizer.chat_template),
+        "vocab_size": student.decoder.config.vocab_size,
+        **expect,
+    }
     objective = Objective(**config.objective.to_dict())
     batches = PackedBatches(
         [open_cache(cache, expect=expect) for cache in caches],
@@ -110,6 +121,7 @@ def train(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
+    objective = dataclasses.replace(objective, sampled=batches.sampled)
     total_steps = len(batches)
 
     # 3. Optimizer and state.

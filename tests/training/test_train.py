@@ -11,13 +11,14 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import arrays_of, byte_tokenizer, random_cache, random_model
+from helpers import TINY, arrays_of, byte_tokenizer, random_cache, random_model
 
+from sentidistill_jax.artifact import fingerprint
 from sentidistill_jax.checkpoint import Checkpoints
 from sentidistill_jax.data.teacher_cache import CacheMismatchError
 from sentidistill_jax.errors import Interrupted, NonFiniteLossError
 from sentidistill_jax.export import export
-from sentidistill_jax.models.load import load_model, tokenizer_fingerprint
+from sentidistill_jax.models.load import load_model, load_tokenizer, tokenizer_fingerprint
 from sentidistill_jax.settings import Config
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.training import train as train_module
@@ -38,13 +39,21 @@ def model_directory(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory, model_directory):
-    mesh = make_mesh({"data": 1}, jax.devices()[:1])
-    tokenizer = load_model(str(model_directory), mesh).tokenizer
+def fingerprints(model_directory):
+    """Of the student's side, which a cache must have."""
+    tokenizer = load_tokenizer(str(model_directory))
+    return {
+        "tokenizer_fingerprint": tokenizer_fingerprint(tokenizer),
+        "chat_template_fingerprint": fingerprint(tokenizer.chat_template),
+    }
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory, fingerprints):
     return random_cache(
         tmp_path_factory.mktemp("cache") / "records",
         [(4, 4)] * 4,  # two to a row whatever the shuffle
-        tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
+        **fingerprints,
     )
 
 
@@ -240,6 +249,12 @@ class TestNonFiniteLoss:
             "warmup_steps=6 .* than the 6 steps.*lower",
         ),
         ("objective", {"divergence": "kl"}, ValueError, "objective.divergence='kl'"),
+        (
+            "objective",
+            {"divergence": "reverse_kl", "renormalize_top_k": True},
+            ValueError,
+            "'reverse_kl' is infinite",
+        ),
         ("objective", {"temperature": 3.0}, CacheMismatchError, "temperature.*expected 3.0"),
         ("student", {"dtype": "int8"}, ValueError, "student.dtype='int8' must be"),
         ("student", {"remat": "some"}, ValueError, "remat='some' must be one of"),
@@ -257,8 +272,32 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
     assert not workdir.exists()
 
 
-def test_a_cache_for_another_tokenizer_is_refused(config, tmp_path):
-    other = random_cache(tmp_path / "other", [(5, 3)], tokenizer_fingerprint="other")
-    with pytest.raises(CacheMismatchError, match="tokenizer_fingerprint: got 'other'"):
-        train(config, [other], tmp_path / "run")
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("tokenizer_fingerprint", "other"),
+        ("chat_template_fingerprint", "other"),
+        ("vocab_size", TINY.vocab_size + 1),
+        ("schema_version", 0),
+        ("corpus_fingerprint", "other"),
+        ("config", {"teacher": {"source": "other"}}),
+    ],
+)
+def test_a_cache_of_something_else_is_refused_by_name_before_anything_is_written(
+    config, tmp_path, fingerprints, field, value
+):
+    other = random_cache(tmp_path / "other", [(5, 3)], **{**fingerprints, field: value})
+    name = "config.teacher.source" if field == "config" else field
+    expect = {"corpus_fingerprint": "corpus", "config.teacher.source": "mine"}
+    with pytest.raises(CacheMismatchError, match=f"{name}: got .*, expected "):
+        train(config, [other], tmp_path / "run", expect=expect)
     assert not (tmp_path / "run").exists()
+
+
+def test_all_that_differs_and_a_missing_shard_are_named_at_once(config, tmp_path):
+    other = random_cache(tmp_path / "other", [(5, 3)] * 4)
+    (other / "shard-00001-of-00002").unlink()
+    with pytest.raises(CacheMismatchError) as error:
+        train(config, [other], tmp_path / "run")
+    for text in ("tokenizer_fingerprint: ", "chat_template_fingerprint: ", "00002 is missing"):
+        assert text in str(error.value)
