@@ -72,7 +72,7 @@ def sparse_distribution(
     first = 0 if vocab_axis is None else lax.axis_index(vocab_axis) * size  # id of the first logit
     rows = jnp.arange(logits.shape[0])[:, None]
 
-    def here(ids: Array) -> Array:
+    def here(ids: Array | np.ndarray) -> Array:
         """Indices of tokens in this device's part; past its end for those that are not in it."""
         return jnp.where((ids >= first) & (ids < first + size), ids - first, size)
 

@@ -1,6 +1,7 @@
 """The teach stage in several real processes: the same bytes as in one."""
 
 import json
+import math
 import pathlib
 import shutil
 import socket
@@ -44,7 +45,8 @@ def asked(tmp_path):
         *(icldist.build_prompt("sentiment", text, ()) for text in texts[:3]),
         Prompt("knowdist", "analyse/target", "id0", "What?", "What?"),
     ]
-    annotations = [Annotation("sentiment", text.id, "positive", (-0.1, -2.4)) for text in texts]
+    logprobs = (math.log(0.9), math.log(0.1))
+    annotations = [Annotation("sentiment", text.id, "positive", logprobs) for text in texts]
     write_records(workdir.texts / "train.jsonl", texts, UnlabelledText)
     write_records(workdir.prompts("knowdist") / "prompts.jsonl", prompts, Prompt)
     write_records(workdir.annotations / "annotations.jsonl", annotations, Annotation)
@@ -109,6 +111,5 @@ def test_two_processes_write_the_bytes_of_one(tmp_path, model, asked, per_proces
     one, two = (files_of(tmp_path / f"by {processes}" / "cache") for processes in (1, 2))
     assert len(open_cache(tmp_path / "by 2" / "cache" / "knowdist" / "draft")) == 12
     assert verify(tmp_path / "by 2" / "cache" / "knowdist" / "records").problems == ()
-    # How the work was divided is recorded, and nothing else may differ.
     assert one.keys() == two.keys()
     assert [name for name in one if one[name] != two[name]] == []

@@ -16,7 +16,7 @@ from sentidistill_jax.corpus import icldist
 from sentidistill_jax.corpus.records import Prompt, read_records, write_records
 from sentidistill_jax.corpus.task import Demonstration
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText
-from sentidistill_jax.data.teacher_cache import CacheMismatchError, open_cache
+from sentidistill_jax.data.teacher_cache import CacheMismatchError, CacheWriter, open_cache
 from sentidistill_jax.export import export
 from sentidistill_jax.models.load import load_tokenizer, tokenizer_fingerprint
 from sentidistill_jax.settings import Config
@@ -25,6 +25,7 @@ from sentidistill_jax.stages import corpus, evaluate
 from sentidistill_jax.stages.students import train_student
 from sentidistill_jax.stages.teacher import Teacher, teach
 from sentidistill_jax.teacher.annotate import Annotation, LabelTeacher
+from sentidistill_jax.teacher.capture import Capture
 from sentidistill_jax.workdir import Workdir
 
 ROOT = Path(__file__).parents[2]
@@ -216,6 +217,38 @@ class TestModes:
         lines = (asked.student("knowdist") / "metrics.jsonl").read_text().splitlines()
         divergences = [json.loads(line)["train/divergence_nats"] for line in lines]
         assert len(divergences) > 1 and np.isfinite(divergences).all() and min(divergences) > 0
+
+    def test_stopped_while_filtering_it_goes_on_and_asks_the_teacher_nothing_again(
+        self, config, asked, tmp_path, monkeypatch
+    ):
+        config.cache.records_per_shard = 4
+        whole = Workdir(tmp_path / "whole")
+        shutil.copytree(asked.root, whole.root)
+        teach(config, whole, lambda: Teacher.load(config))
+
+        write = CacheWriter.write_shard  # of the final cache; the draft grows record by record
+
+        def stop_at_1(self, shard, records):
+            if shard == 1:
+                raise KeyboardInterrupt
+            write(self, shard, records)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(CacheWriter, "write_shard", stop_at_1)
+            with pytest.raises(KeyboardInterrupt):
+                teach(config, asked, lambda: Teacher.load(config))
+        assert not (asked.cache("knowdist") / "manifest.json").exists()
+        assert len(list((asked.cache("knowdist") / "records").glob("shard-*-of-00003"))) == 1
+
+        def not_again(self, prompts, manifest):
+            raise AssertionError("the teacher was asked")
+
+        monkeypatch.setattr(Capture, "answers", not_again)
+        teach(config, asked, lambda: Teacher.load(config))
+        for path in whole.cache("knowdist").rglob("*"):
+            if path.is_file():
+                other = asked.cache("knowdist") / path.relative_to(whole.cache("knowdist"))
+                assert other.read_bytes() == path.read_bytes()
 
     def test_draws_and_a_divergence_that_they_cannot_give(self, config, asked):
         config.cache.update(**MODES["sampled"])
