@@ -23,7 +23,10 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["sentidistill_jax", "sentidistill_jax.*"]),
-    package_data={"sentidistill_jax": ["py.typed"]},
+    package_data={
+        "sentidistill_jax": ["py.typed"],
+        "sentidistill_jax.reporting": ["templates/*"],
+    },
     python_requires=">=3.11",
     install_requires=[
         "absl-py>=2.1",
@@ -31,8 +34,10 @@ setup(
         "flax>=0.12",
         "gguf>=0.17",
         "grain>=0.2.15",
+        "importlib-resources>=6.0",  # tensorflow-datasets imports it and does not say so
         "jax>=0.8",
         "jaxtyping>=0.3",
+        "jinja2>=3.1",
         "ml-collections>=1.0",
         "numpy>=2.0",
         "optax>=0.2.6",
@@ -53,6 +58,9 @@ setup(
             *DEMO,
             "beartype>=0.20",
             "hypothesis>=6.100",
+            "ipykernel>=6.29",
+            "nbclient>=0.10",
+            "nbformat>=5.10",
             "pyright>=1.1.390",
             "pytest>=8.3",
             "pytest-xdist>=3.6",

@@ -16,6 +16,8 @@ def get_config() -> ConfigDict:
     config.name = "knowdist"  # of the training run, a folder under workdir/students
     config.seed = 0  # of shuffles, draws and sampling
     config.log_interval = 1  # steps between lines of metrics
+    config.peak_tflops = 0.0  # of a device, for the utilisation; 0: measured by a matrix product
+    config.profile_steps = ()  # (first, last) steps to trace into the run's folder; (): none
 
     # Devices along each mesh axis; -1 takes what is left.
     config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
@@ -88,25 +90,42 @@ def get_config() -> ConfigDict:
     config.student = ConfigDict()
     config.student.source = "smollm2-135m-instruct"  # or workdir/students/<name>
     config.student.layers = (0, 1, 2, 3, 4, 5)  # (): all
-    config.student.dtype = "float32"
+    config.student.dtype = "float32"  # of activations and products
+    # Of the parameters: float32 keeps what bfloat16 products round away. Those that are not trained
+    # (LoRA, optimizer.frozen) lose nothing by bfloat16 where the products round them anyway.
+    config.student.param_dtype = "float32"
     config.student.remat = "none"  # none, dots or full: what the backward pass recomputes
+
+    # Low-rank adapters instead of the weights themselves; merged into them on export.
+    config.lora = ConfigDict()
+    config.lora.rank = 0  # 0: no adapters, the weights train
+    config.lora.scale = 1.0  # of what the adapters add
+    config.lora.targets = (
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    )  # fmt: skip
 
     # What is minimised.
     config.objective = ConfigDict()
+    config.objective.name = "knowdist"  # icldist adds the KL over label words at answers
     config.objective.divergence = "forward_kl"
     config.objective.alpha = 0.5  # 0: the teacher's text alone
+    config.objective.alpha_schedule = ()  # (fraction of the run, alpha) points to go through
     config.objective.temperature = 1.0
-    config.objective.label_weight = 0.0  # of the KL over label words at answers
+    config.objective.temperature_schedule = ()  # (fraction of the run, temperature) to jump to
+    config.objective.label_weight = 0.0  # of the KL over label words
     config.objective.renormalize_top_k = False  # forget the tail; for comparison
 
     config.optimizer = ConfigDict()
-    config.optimizer.name = "adamw"
+    config.optimizer.name = "adamw"  # adamw, adafactor, lion or muon
     config.optimizer.learning_rate = 3e-4
-    config.optimizer.schedule = "linear"
+    config.optimizer.schedule = "linear"  # linear, cosine, wsd or constant, after the warm-up
     config.optimizer.warmup_fraction = 0.1
-    config.optimizer.final_fraction = 0.0
+    config.optimizer.decay_fraction = 0.2  # of the run at its end in which wsd decays
+    config.optimizer.final_fraction = 0.0  # of the peak, at the end of the decay
     config.optimizer.weight_decay = 0.01
     config.optimizer.clip_norm = 1.0
+    config.optimizer.momentum_dtype = "float32"  # bfloat16 halves the first moment
+    config.optimizer.ema_decay = 0.0  # of the average of the parameters that is exported; 0: none
     config.optimizer.frozen = ()  # regular expressions of parameters that stay as they are
 
     config.data = ConfigDict()
@@ -115,8 +134,15 @@ def get_config() -> ConfigDict:
     config.data.seq_length = 256
     config.data.scored_length = 96  # completion positions per row
     config.data.epochs = 1
+    # Stage -> weight of its tokens in the loss; {}: the cache of config.stage alone.
+    config.data.caches = ConfigDict(dict(), convert_dict=False)
+    # Perspective or task -> further weight; 1 for those not named.
+    config.data.kind_weights = ConfigDict(dict(), convert_dict=False)
 
-    config.checkpoint = ConfigDict(dict(interval=200, keep=1))
+    config.checkpoint = ConfigDict()
+    config.checkpoint.interval = 200  # steps
+    config.checkpoint.keep = 2  # the newest; the one before serves if the newest is damaged
+    config.checkpoint.keep_every = 0  # steps whose checkpoints stay for good; 0: none
 
     # Held-out texts with human labels, and SentiBench where its files are at hand.
     config.evaluation = ConfigDict()

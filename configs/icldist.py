@@ -15,6 +15,7 @@ def get_config():
     config.name = "both"
     config.student.source = "students/knowdist"
     config.student.layers = ()
+    config.objective.name = "icldist"
     config.objective.label_weight = 1.0
     config.data.epochs = 2
     return config

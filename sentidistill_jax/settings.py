@@ -9,12 +9,12 @@ import jax.numpy as jnp
 Config = Any
 
 
-def compute_dtype(section: str, name: str) -> Any:
-    """The dtype of a section's matrix products.
+def float_dtype(field: str, name: str) -> Any:
+    """The dtype that a field names.
 
     Raises:
       ValueError: If it is neither float32 nor bfloat16.
     """
     if name not in ("float32", "bfloat16"):
-        raise ValueError(f"{section}.dtype={name!r} must be 'float32' or 'bfloat16'.")
+        raise ValueError(f"{field}={name!r} must be 'float32' or 'bfloat16'.")
     return jnp.dtype(name)

@@ -28,6 +28,7 @@ AXIS_RULES: Mapping[str, tuple[str, ...] | str | None] = {
     "head_dim": None,
     "mlp": "tensor",
     "layers": None,
+    "rank": None,
 }
 
 
@@ -124,3 +125,8 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def batch_rows(mesh: Mesh | AbstractMesh) -> int:
     """How many ways the batch is split; batch sizes must be multiples of it."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same on every device."""
+    return NamedSharding(mesh, PartitionSpec())

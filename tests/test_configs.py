@@ -13,13 +13,15 @@ from sentidistill_jax.corpus.perspectives import PERSPECTIVES
 from sentidistill_jax.corpus.sources import EMBEDDED_SOURCES
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.models.load import EMBEDDED
-from sentidistill_jax.settings import Config, compute_dtype
+from sentidistill_jax.settings import Config, float_dtype
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.stages.corpus import check_stage
 from sentidistill_jax.teacher.annotate import LabelTeacher
 from sentidistill_jax.training.objectives import Objective
-from sentidistill_jax.training.optimizer import make_optimizer, make_schedule, trainable_filter
+from sentidistill_jax.training.optimizer import make_optimizer, make_schedule
+from sentidistill_jax.training.profiler import StepProfiler
 from sentidistill_jax.training.train import check_batch_size
+from sentidistill_jax.training.trainable import Lora, trainable_filter
 
 ROOT = pathlib.Path(__file__).parents[1]
 FILES = sorted((ROOT / "configs").glob("[!_]*.py"))
@@ -48,7 +50,7 @@ def runs(path: pathlib.Path) -> list[Config]:
 # Sections whose keys are data: tasks, sources, perspectives.
 _OPEN = (
     "texts.max_per_source", "annotate.tasks", "annotate.priors", "knowdist.perspectives",
-    "icldist.tasks", "evaluation.max_examples",
+    "icldist.tasks", "evaluation.max_examples", "data.caches", "data.kind_weights",
 )  # fmt: skip
 
 
@@ -102,10 +104,10 @@ def test_values_are_accepted(path):
     for config in runs(path):
         check_batch_size(config, make_mesh({"data": 1}, jax.devices()[:1]))
         for section in ("teacher", "student"):
-            compute_dtype(section, config[section].dtype)
+            float_dtype(f"{section}.dtype", config[section].dtype)
         SamplingConfig(**config.generation.to_dict())
         objective = Objective(**config.objective.to_dict())
-        assert objective.temperature in config.cache.temperatures
+        assert set(objective.temperatures) <= set(config.cache.temperatures)
         for task in config.annotate.tasks:
             nothing: Any = None
             settings = config.annotate
@@ -118,6 +120,7 @@ def test_values_are_accepted(path):
             warmup_steps=round(config.optimizer.warmup_fraction * steps),
             total_steps=steps,
             final_fraction=config.optimizer.final_fraction,
+            decay_steps=round(config.optimizer.decay_fraction * steps),
         )
         make_optimizer(
             config.optimizer.name,
@@ -125,7 +128,12 @@ def test_values_are_accepted(path):
             weight_decay=config.optimizer.weight_decay,
             clip_norm=config.optimizer.clip_norm,
         )
+        float_dtype("optimizer.momentum_dtype", config.optimizer.momentum_dtype)
+        float_dtype("student.param_dtype", config.student.param_dtype)
         trainable_filter(config.optimizer.frozen)
+        Lora(**config.lora.to_dict())
+        StepProfiler(config.profile_steps, ROOT / "profile")
+        assert set(config.data.caches) <= {"knowdist", "icldist"}
 
 
 def test_the_demos_runs_share_what_they_must():

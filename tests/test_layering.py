@@ -19,10 +19,11 @@ LAYERS = (
         "processes",
         "metric_writer",
         "checkpoint",
-    ),  # fmt: skip
+        "host_memory",
+    ),
     ("corpus", "evaluation", "data", "models"),
-    ("inference", "export"),
-    ("teacher", "training"),
+    ("inference", "export", "datasets"),
+    ("teacher", "training", "reporting"),
     ("stages",),
     ("cli",),
 )

@@ -63,7 +63,7 @@ def get_config(stage="knowdist"):
     if stage == "icldist":
         config.stage, config.name = "icldist", "both"
         config.student.source, config.student.layers = "students/knowdist", ()
-        config.objective.label_weight = 1.0
+        config.objective.name, config.objective.label_weight = "icldist", 1.0
     return config
 """
 

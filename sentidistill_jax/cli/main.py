@@ -23,7 +23,7 @@ VERBS = {
     "evaluate": "macro-F1 on held-out texts and SentiBench",
     "export": "student to a Hugging Face directory",
     "predict": "label texts with a student",
-    "report": "scores of one or more runs to a table and a plot",
+    "report": "scores of one or more runs to a table, a plot and a page",
     "demo": "the whole story on a laptop: both stages, before and after",
 }
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -35,6 +35,7 @@ class Verb:
 
     define_flags: Callable[[flags.FlagValues], None]
     run: Callable[[flags.FlagValues], None]
+    words: str | None = None  # the flag that takes arguments without a name
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             flags_help = values.get_help(include_special_flags=False)
             print(f"{str(module.__doc__).strip()}\n\nFlags:\n{flags_help}")
             return 0
-        _parse(values, name, rest)
+        _parse(values, module.VERB.words, name, rest)
     # Whatever flags and config files stumble over is the user's: a misspelt field is a KeyError.
     except (flags.Error, OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         return _fail(_one_sentence(error))
@@ -100,14 +101,19 @@ def _overview() -> str:
     )
 
 
-def _parse(values: flags.FlagValues, name: str, arguments: Sequence[str]) -> None:
+def _parse(
+    values: flags.FlagValues, words: str | None, name: str, arguments: Sequence[str]
+) -> None:
     for word, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
         flag, _, value = word.partition("=") if "=" in word else (word, "", following)
         path = value.split(":")[0]
         if flag == "--config" and path and not pathlib.Path(path).is_file():
             raise FileNotFoundError(f"config file {path!r} not found; see the folder configs/.")
     left = values([f"sentidistill {name}", *arguments])[1:]
-    if left:
+    if left and words is not None:
+        given = getattr(values, words) if values[words].present else []
+        setattr(values, words, [*given, *left])
+    elif left:
         raise flags.Error(f"unexpected argument {left[0]!r}; flags are written --name=value.")
 
 

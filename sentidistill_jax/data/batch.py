@@ -25,9 +25,10 @@ class Batch:
     scored: Int[Array, "batch scored"]  # index in the row of the token whose successor is scored
     targets: Int[Array, "batch scored"]  # that successor
     loss_mask: Float[Array, "batch scored"]  # 1 = real, 0 = padding
+    loss_weights: Float[Array, "batch scored"]  # factor of its loss; 0 = padding
     kind_ids: Int[Array, "batch scored"]  # perspective or task
     top_k_ids: Int[Array, "batch scored k"]
     top_k_logprobs: Float[Array, "batch scored k"]  # full vocabulary, temperature 1; -inf = padding
-    tail_logprobs: Float[Array, "batch scored"]  # at the objective's temperature
+    tail_logprobs: Float[Array, "batch scored temperatures"]  # at those of the objective
     label_ids: Int[Array, "batch scored labels"]  # -1 = padding; all -1 off answer positions
     label_logprobs: Float[Array, "batch scored labels"]  # normalised over the labels

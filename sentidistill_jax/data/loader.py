@@ -5,7 +5,7 @@ share of its rows. Grain reads ahead in threads.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import grain.python as grain
@@ -38,7 +38,9 @@ class PackedBatches:
       shape: Sizes of a batch.
       epochs: Passes over the data; the last batch of the run may hold empty rows.
       seed: Of the shuffle.
-      temperature: At which the objective wants the tail mass.
+      temperatures: At which the objective wants the tail mass.
+      cache_weights: Factor of the loss of each reader's tokens; 1 for all by default.
+      kind_weights: Further factor, per kind; 1 for those not named.
       calibrate_answers: Move the teacher's mass on the label words of an answer to where the
         calibrated targets put it, so that token and label objectives agree.
       process_index: Of this process.
@@ -52,7 +54,9 @@ class PackedBatches:
         *,
         epochs: int,
         seed: int,
-        temperature: float = 1.0,
+        temperatures: Sequence[float] = (1.0,),
+        cache_weights: Sequence[float] | None = None,
+        kind_weights: Mapping[str, float] | None = None,
         calibrate_answers: bool = True,
         process_index: int = 0,
         process_count: int = 1,
@@ -73,8 +77,20 @@ class PackedBatches:
         self._shape = shape
         self._calibrate_answers = calibrate_answers
         self._local = slice(process_index, None, process_count)
-        self._tail_columns = [reader.manifest.temperature_index(temperature) for reader in readers]
+        self._tail_columns = [
+            [reader.manifest.temperature_index(temperature) for temperature in temperatures]
+            for reader in readers
+        ]
+        self._temperatures = len(temperatures)
         self.kinds = tuple(sorted({kind for reader in readers for kind in reader.kinds}))
+        self._kind_weights = dict(kind_weights or {})
+        unknown = sorted(set(self._kind_weights) - set(self.kinds))
+        if unknown:
+            raise ValueError(
+                f"data.kind_weights names {unknown}, which no cache holds; expected some of"
+                f" {list(self.kinds)}."
+            )
+        self._cache_weights = [1.0] * len(readers) if cache_weights is None else cache_weights
         self._starts = np.cumsum([0, *(len(reader) for reader in readers)])
         self._entries = max(reader.max_entries for reader in readers)
         if self.sampled and calibrate_answers:
@@ -115,10 +131,11 @@ class PackedBatches:
             "scored": np.zeros((scored,), np.int32),
             "targets": np.zeros((scored,), np.int32),
             "loss_mask": np.zeros((scored,), np.float32),
+            "loss_weights": np.zeros((scored,), np.float32),
             "kind_ids": np.zeros((scored,), np.int32),
             "top_k_ids": np.zeros((scored, self._entries), np.int32),
             "top_k_logprobs": np.full((scored, self._entries), -np.inf, np.float32),
-            "tail_logprobs": np.zeros((scored,), np.float32),
+            "tail_logprobs": np.zeros((scored, self._temperatures), np.float32),
             "label_ids": np.full((scored, MAX_LABELS), -1, np.int32),
             "label_logprobs": np.full((scored, MAX_LABELS), -np.inf, np.float32),
         }
@@ -135,6 +152,9 @@ class PackedBatches:
             row["scored"][there] = np.arange(at + start - 1, at + length - 1)
             row["targets"][there] = record.tokens[start:]
             row["loss_mask"][there] = 1.0
+            row["loss_weights"][there] = self._cache_weights[source] * self._kind_weights.get(
+                record.kind, 1.0
+            )
             row["kind_ids"][there] = self.kinds.index(record.kind)
             ids, logprobs = record.targets.pad(self._entries)
             if self._calibrate_answers and self.sampled:

@@ -1,4 +1,6 @@
-"""SHA-256 of every SentiBench file, from HITSZ-HLT/Sentiment-Distillation at 2810fc2."""
+"""SHA-256 of every SentiBench file, from HITSZ-HLT/Sentiment-Distillation at `COMMIT`."""
+
+COMMIT = "2810fc2826e8f7c2ae6a0d6dd328ab7d8979744a"
 
 # The format of `sha256sum`. No score reads val.json; it is listed so that a copy is checked whole.
 _SUMS = """

@@ -6,13 +6,13 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from sentidistill_jax.evaluation.checksums import SHA256
 from sentidistill_jax.evaluation.tasks import Task, get_task
 
-Split = Literal["train", "test"]
+Split = Literal["train", "val", "test"]
 Item = Mapping[str, Any]  # one JSON object of a split; texts are raw, nothing stripped or unescaped
 
 DATA_DIR_VARIABLE = "SENTIBENCH_DIR"
@@ -64,12 +64,21 @@ def _load_dataset(task: Task, data_dir: pathlib.Path) -> Dataset:
     return Dataset(task, read_split(task, "train", data_dir), read_split(task, "test", data_dir))
 
 
+def split_files(task: Task) -> dict[Split, str]:
+    """Returns the files of a task by split, relative to the folder of SentiBench."""
+    return {split: f"{task.name}/{split}.json" for split, size in _sizes(task).items() if size}
+
+
+def _sizes(task: Task) -> dict[Split, int]:
+    return {"train": task.train_size, "val": task.val_size, "test": task.test_size}
+
+
 def read_split(task: Task, split: Split, data_dir: pathlib.Path) -> tuple[Item, ...]:
     """Reads and checks one split.
 
     Args:
       task: The task whose file is read.
-      split: `train` (demonstrations) or `test`.
+      split: `train` (demonstrations), `test`, or `val`, which no score reads.
       data_dir: Folder of SentiBench.
 
     Returns:
@@ -86,9 +95,14 @@ def read_split(task: Task, split: Split, data_dir: pathlib.Path) -> tuple[Item, 
         )
     try:
         items = json.loads(path.read_text(encoding="utf-8-sig"))  # all but two files have a BOM
-    except ValueError as error:  # bad JSON or bad UTF-8
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8 (byte {error.object[error.start]:#04x} at {error.start}),"
+            " expected UTF-8 with or without a byte order mark; copy the file again."
+        ) from error
+    except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}); copy the file again.") from error
-    expected = task.train_size if split == "train" else task.test_size
+    expected = _sizes(task)[split]
     found = len(items) if isinstance(items, list) else type(items).__name__
     if found != expected:
         raise ValueError(
@@ -120,24 +134,33 @@ def _check_fields(item: Any, expected: tuple[str, ...], where: str) -> None:
         raise ValueError(f"{where}: found {found}, expected an object with {list(expected)}.")
 
 
-def verify(data_dir: str | os.PathLike[str] | None = None) -> None:
-    """Checks every file of a SentiBench copy against its recorded SHA-256.
+def verify(
+    data_dir: str | os.PathLike[str] | None = None, files: Iterable[str] = tuple(SHA256)
+) -> None:
+    """Checks files of a SentiBench copy against their recorded SHA-256.
 
     Args:
       data_dir: Folder of SentiBench; the environment variable SENTIBENCH_DIR if None.
+      files: Which ones, relative to the folder; by default all.
 
     Raises:
-      FileNotFoundError: If the folder is not given or a file is missing.
+      FileNotFoundError: If the folder is not given or files are missing; all of them are named.
       ValueError: If files differ from the published ones; all of them are named.
     """
-    folder = resolve_data_dir(data_dir)
-    altered = [
-        name
-        for name, expected in SHA256.items()
-        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != expected
-    ]
+    folder, files = resolve_data_dir(data_dir), tuple(files)
+    missing = [name for name in files if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{', '.join(missing)} missing in {folder}; expected the published SentiBench files "
+            "there, copy them again."
+        )
+    altered = []
+    for name in files:
+        found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        if found != SHA256[name]:
+            altered.append(f"{name} (expected SHA-256 {SHA256[name]}, found {found})")
     if altered:
         raise ValueError(
-            f"{', '.join(altered)} in {folder} differ from the published SentiBench files "
-            "(SHA-256); copy them again, scores on altered data are not comparable."
+            f"{', '.join(altered)} in {folder} differ from the published SentiBench files; "
+            "copy them again, scores on altered data are not comparable."
         )

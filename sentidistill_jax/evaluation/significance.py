@@ -5,7 +5,7 @@ resample is one row of weights, and thousands of resamples are one matrix produc
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Num
@@ -119,6 +119,27 @@ def paired_randomisation(
         # Equal outcomes must count as extreme in spite of rounding.
         extreme += int(np.sum(np.abs(one - other) >= abs(difference) - 1e-12))
     return Comparison(difference, (extreme + 1) / (num_resamples + 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusts p-values for the number of comparisons, without assuming them independent.
+
+    Args:
+      p_values: Of all comparisons that are read together.
+
+    Returns:
+      Adjusted p-values in the same order; the chance that any of those below a level is a fluke is
+      below that level.
+
+    Source: Holm 1979.
+    """
+    order = np.argsort(p_values, kind="stable")
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
 
 
 def _f1(statistic: Statistic, counts: Num[np.ndarray, "sentences cells"]) -> float:

@@ -1,10 +1,10 @@
 """Scores of many runs -> the benchmark table: dataset means, category means, overall, seeds."""
 
 import dataclasses
-import re
 import statistics
 from collections.abc import Iterable, Mapping
 
+from sentidistill_jax.evaluation.grid import render_grid
 from sentidistill_jax.evaluation.tasks import CATEGORIES, TASKS, get_task
 
 
@@ -50,44 +50,19 @@ class Table:
 
     def as_text(self) -> str:
         """Returns the table for a terminal, columns aligned."""
-        cells = self._cells(" ± ")
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        return "\n".join(
-            "  ".join(
-                cell.ljust(width) if number == 0 else cell.rjust(width)
-                for number, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in cells
-        )
+        return render_grid(self._cells(), "text")
 
     def as_markdown(self) -> str:
         """Returns the table in GitHub Markdown."""
-        head, *body = self._cells(" ± ")
-        rule = ["---", *["---:"] * (len(head) - 1)]
-        return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *body))
+        return render_grid(self._cells(), "markdown")
 
     def as_latex(self) -> str:
         """Returns the table as a LaTeX tabular for the booktabs package."""
-        head, *body = (
-            [re.sub(r"([_%&#])", r"\\\1", cell) for cell in line]
-            for line in self._cells(r" $\pm$ ")
-        )
-        lines = [" & ".join(line) + r" \\" for line in body]
-        return "\n".join(
-            [
-                rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
-                r"\toprule",
-                " & ".join(head) + r" \\",
-                r"\midrule",
-                *lines,
-                r"\bottomrule",
-                r"\end{tabular}",
-            ]
-        )
+        return render_grid(self._cells(), "latex")
 
-    def _cells(self, plus_minus: str) -> list[list[str]]:
+    def _cells(self) -> list[list[str]]:
         head = ["run", *(name.split("/")[1] for name in TASKS), *CATEGORIES, "average"]
-        return [head, *(_row_cells(row, plus_minus) for row in self.rows)]
+        return [head, *map(_row_cells, self.rows)]
 
 
 def aggregate(results: Iterable[RunResult]) -> Table:
@@ -152,9 +127,9 @@ def _deviation(values: list[float]) -> float | None:
     return statistics.stdev(values) if len(values) > 1 else None
 
 
-def _row_cells(row: Row, plus_minus: str) -> list[str]:
+def _row_cells(row: Row) -> list[str]:
     def cell(value: float, deviation: float | None = None) -> str:
-        return f"{value:.2f}" if deviation is None else f"{value:.2f}{plus_minus}{deviation:.2f}"
+        return f"{value:.2f}" if deviation is None else f"{value:.2f} ± {deviation:.2f}"
 
     return [
         row.name,

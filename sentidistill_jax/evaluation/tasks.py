@@ -23,6 +23,7 @@ class Task:
     header: str  # first paragraph of the prompt; `%s` stands for the target where `has_target`
     train_size: int  # items of train.json, the pool of demonstrations
     test_size: int  # items of test.json, all of them evaluated
+    val_size: int  # items of val.json, which no score reads; 0 where there is none
     fields: tuple[str, ...]  # keys every item must have
     label_words: tuple[str, ...] = ()  # index order, leading space; () for fine-grained tasks
     list_field: str = ""  # fine-grained: the field that lists the annotations
@@ -131,6 +132,7 @@ def _label_task(
         "macro_f1",
         header,
         *sizes,
+        val_size=300,
         fields=fields,
         label_words=label_words,
         has_target=has_target,
@@ -179,6 +181,7 @@ _ALL = (
         _ASQP_HEADER,
         1264,
         544,
+        val_size=316,
         fields=("sentence", "quards"),
         list_field="quards",  # spelled so in the data
         list_item_fields=("category", "aspect", "opinion", "sentiment"),
@@ -190,6 +193,7 @@ _ALL = (
         _OPENER_HEADER,
         1744,
         499,
+        val_size=249,
         fields=("sent_id", "sentence", "opinions"),
         list_field="opinions",
         list_item_fields=("Source", "Target", "Polar_expression", "Polarity"),
@@ -201,6 +205,7 @@ _ALL = (
         _ATSA_HEADER,
         2000,
         676,
+        val_size=0,
         fields=("sentence", "aspects"),
         list_field="aspects",
         list_item_fields=_ASPECT_FIELDS,
@@ -212,6 +217,7 @@ _ALL = (
         _ACSA_HEADER,
         2000,
         676,
+        val_size=0,
         fields=("sentence", "aspects"),
         list_field="aspects",
         list_item_fields=_ASPECT_FIELDS,

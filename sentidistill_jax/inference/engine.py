@@ -41,6 +41,8 @@ class Engine:
         self._graphdef, state = nnx.split(decoder)
         # Nothing is trained here, so the parameters are cast once and not in every call.
         self._state = jax.tree.map(lambda leaf: leaf.astype(decoder.dtype), state)
+        # Products of few rows stay in float32 on a CPU, so there a cast would be undone every step.
+        self._decode_state = state if jax.default_backend() == "cpu" else self._state
         self._mesh = mesh
         self._pad_id = pad_id
         self._limits = batching.Limits(tokens_per_batch, sharding.batch_rows(mesh))
@@ -158,8 +160,9 @@ class Engine:
     def _run(self, step: Callable, *arguments: Any, **static: Any) -> Any:
         # The mesh is set around each call and not around the loops, which are generators: there
         # it would stay set for their consumers.
+        state = self._decode_state if step is steps.decode else self._state
         with jax.set_mesh(self._mesh):
-            return step(self._state, *arguments, graphdef=self._graphdef, **static)
+            return step(state, *arguments, graphdef=self._graphdef, **static)
 
     def _put(self, batch: Any) -> Any:
         return jax.device_put(batch, sharding.batch_sharding(self._mesh))

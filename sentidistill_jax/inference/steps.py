@@ -22,7 +22,7 @@ from sentidistill_jax.inference.distribution import (
 )
 from sentidistill_jax.inference.sampling import SamplingConfig, sample
 from sentidistill_jax.models.decoder import Decoder
-from sentidistill_jax.models.kv_cache import KVCache
+from sentidistill_jax.models.kv_cache import EMPTY, KVCache
 from sentidistill_jax.sharding import axis_that_splits, batch_rows, constrain, partition_spec
 
 _HEAD_ROWS = 128  # positions whose logits exist at one time, times the ways the batch is split
@@ -44,7 +44,7 @@ class Drawn:
 def read_prefix(state: Any, tokens: Int[Array, "1 prefix"], *, graphdef: Graph) -> KVCache:
     """Keys and values of a beginning that all rows share."""
     model = nnx.merge(graphdef, state)
-    cache = KVCache.zeros(model.config, 1, tokens.shape[1], model.dtype)
+    cache = KVCache.zeros(model.config, 1, tokens.shape[1], _cache_dtype(model))
     _, cache = model(tokens, jnp.arange(tokens.shape[1])[None], cache=cache)
     assert cache is not None
     return cache
@@ -96,8 +96,9 @@ def prefill(
     """Reads prompts into a cache of `slots` per row, and draws token number 0."""
     model = nnx.merge(graphdef, state)
     rows, length = prompts.tokens.shape
-    positions = _offset(prefix) + jnp.broadcast_to(jnp.arange(length)[None], (rows, length))
-    cache = KVCache.zeros(model.config, rows, slots, model.dtype)
+    columns = jnp.arange(length)[None]
+    positions = jnp.where(columns < prompts.lengths[:, None], _offset(prefix) + columns, EMPTY)
+    cache = KVCache.zeros(model.config, rows, slots, _cache_dtype(model))
     hidden, cache = model(prompts.tokens, positions, cache=cache, prefix=prefix)
     assert cache is not None
     last = jnp.take_along_axis(hidden, (prompts.lengths - 1)[:, None, None], axis=1)[:, 0]
@@ -127,6 +128,12 @@ def decode(
     hidden, updated = model(previous[:, None], positions[:, None], cache=cache, prefix=prefix)
     assert updated is not None
     return updated, _draw(model, hidden[:, 0], prompts, step, sampling, keep)
+
+
+def _cache_dtype(model: Decoder) -> jnp.dtype:
+    # A CPU attends in float32 whatever the dtype, and XLA writes to a bfloat16 array there by
+    # converting all of it forth and back.
+    return jnp.dtype(jnp.float32) if jax.default_backend() == "cpu" else model.dtype
 
 
 def _offset(prefix: KVCache | None) -> int:

@@ -5,35 +5,84 @@ backward products, which then run at float32 speed (half of it on CPUs with bflo
 elsewhere).
 """
 
+import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+# By this name a remat policy may keep products with weights, which `_contract` hides from policies
+# that look for dot_general.
+WEIGHT_PRODUCT = "weight_product"
+
+# XLA's CPU runtime reorders a bfloat16 weight in every product, which only this many rows repay.
+_CPU_ROWS = 128
 
 
-def contract(spec: str, left: jax.Array, right: jax.Array) -> jax.Array:
-    """Two-operand einsum; `right` is cast to the dtype of `left`, the result is float32.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class AdaptedWeight:
+    """weight + down up, never added up: see training/lora.py."""
+
+    weight: jax.Array  # [*inputs, *outputs]
+    down: jax.Array  # [*inputs, rank]
+    up: jax.Array  # [rank, *outputs]
+
+    def __getitem__(self, index: Any) -> "AdaptedWeight":
+        """Itself for `...`, which is how modules read a parameter."""
+        assert index is Ellipsis
+        return self
+
+
+def contract(spec: str, left: jax.Array, right: jax.Array | AdaptedWeight) -> jax.Array:
+    """Two-operand einsum in the dtype of `left`, or one more exact; the result is float32.
 
     Every letter must occur in two of the three parts of `spec`. The gradient of each operand has
     its dtype, so that of a float32 parameter is never rounded.
     """
     product: Any = _contract
-    return product(spec, left, right)
+    if isinstance(right, AdaptedWeight):
+        of_left, of_right, of_result = spec.replace("->", ",").split(",")
+        inputs = "".join(letter for letter in of_right if letter not in of_result)
+        outputs = "".join(letter for letter in of_right if letter in of_result)
+        kept = "".join(letter for letter in of_left if letter not in inputs)
+        thin = product(f"{of_left},{inputs}r->{kept}r", left, right.down).astype(left.dtype)
+        added = product(f"{kept}r,r{outputs}->{of_result}", thin, right.up)
+        result = product(spec, left, right.weight) + added
+    else:
+        result = product(spec, left, right)
+    return result if _is_batched(spec) else checkpoint_name(result, WEIGHT_PRODUCT)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _contract(spec, left, right):
-    return _product(spec, left, right.astype(left.dtype))
+    return _product(spec, left, right)
 
 
 def _product(spec: str, left: jax.Array, right: jax.Array) -> jax.Array:
-    operands, result = spec.split("->")
-    batched = set.intersection(*map(set, (*operands.split(","), result)))
-    if batched and jax.default_backend() == "cpu":
-        # XLA's CPU runtime has no batched product of bfloat16 operands that sums in float32.
-        left, right = left.astype(jnp.float32), right.astype(jnp.float32)
-    return jnp.einsum(spec, left, right, preferred_element_type=jnp.float32)
+    dtype = left.dtype
+    if jax.default_backend() == "cpu" and _better_in_float32(spec, left.shape):
+        dtype = jnp.float32
+    return jnp.einsum(
+        spec, left.astype(dtype), right.astype(dtype), preferred_element_type=jnp.float32
+    )
+
+
+def _better_in_float32(spec: str, left_shape: tuple[int, ...]) -> bool:
+    """Whether a CPU is slow at this product of bfloat16 operands, or has none: batched ones."""
+    of_left, of_right = spec.split("->")[0].split(",")
+    rows = math.prod(
+        size for letter, size in zip(of_left, left_shape, strict=True) if letter not in of_right
+    )
+    return _is_batched(spec) or rows < _CPU_ROWS
+
+
+def _is_batched(spec: str) -> bool:
+    """Whether a letter is in both operands and the result."""
+    return bool(set.intersection(*map(set, spec.replace("->", ",").split(","))))
 
 
 def _forward(spec, left, right):
@@ -45,7 +94,7 @@ def _backward(spec, operands, cotangent):
     operand_specs, result = spec.split("->")
     of_left, of_right = operand_specs.split(",")
     cotangent = cotangent.astype(left.dtype)
-    left_gradient = _product(f"{result},{of_right}->{of_left}", cotangent, right.astype(left.dtype))
+    left_gradient = _product(f"{result},{of_right}->{of_left}", cotangent, right)
     right_gradient = _product(f"{of_left},{result}->{of_right}", left, cotangent)
     return left_gradient.astype(left.dtype), right_gradient.astype(right.dtype)
 

@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from sentidistill_jax.models.config import ModelConfig
-from sentidistill_jax.models.contract import contract
+from sentidistill_jax.models.contract import WEIGHT_PRODUCT, contract
 from sentidistill_jax.models.kv_cache import KVCache
 from sentidistill_jax.sharding import constrain
 
@@ -23,7 +23,7 @@ from sentidistill_jax.sharding import constrain
 REMAT_POLICIES: dict[str, Callable | None] = {
     "none": None,
     "full": jax.checkpoint_policies.nothing_saveable,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "dots": jax.checkpoint_policies.save_only_these_names(WEIGHT_PRODUCT),
 }
 _ACTIVATION = ("batch", "seq", "activation_embed")
 # Keys and values that one layer has of a prefix shared by all rows.
@@ -104,7 +104,6 @@ def _attend(
         mixed = contract("bhnk,bhkd->bhnd", weights.astype(value.dtype), value)
         mixed += contract("bhnp,hpd->bhnd", prefix_weights.astype(value.dtype), prefix_value)
         mixed /= total
-    mixed = mixed.astype(value.dtype)
     return mixed.reshape(b, h, g, q, d).transpose(0, 3, 1, 2, 4)
 
 
@@ -147,7 +146,6 @@ class Attention(nnx.Module):
         prefix: LayerPrefix | None,
     ) -> tuple[Float[Array, "batch seq embed"], KVCache | None]:
         """Mixes positions; the cache returned holds this call's keys and values as well."""
-        prefix_length = 0 if prefix is None else prefix[0].shape[1]
         dtype = x.dtype
         query = contract("bqe,ehd->bqhd", x, self.q_proj[...]).astype(dtype)
         key = contract("bke,ehd->bkhd", x, self.k_proj[...]).astype(dtype)
@@ -156,10 +154,10 @@ class Attention(nnx.Module):
         key = rope(key, positions, self.rope_theta).swapaxes(1, 2)
         value = value.swapaxes(1, 2)
         if cache is not None:
-            cache = cache.write(layer, positions - prefix_length, key, value)
+            cache = cache.write(layer, key, value)
             key, value = cache.key[layer], cache.value[layer]
         grouped = query.reshape(*query.shape[:2], key.shape[1], -1, query.shape[-1])
-        mixed = _attend(grouped, key.astype(dtype), value.astype(dtype), mask, prefix)
+        mixed = _attend(grouped, key, value, mask, prefix).astype(dtype)
         mixed = mixed.reshape(query.shape)
         return contract("bqhd,hde->bqe", mixed, self.o_proj[...]).astype(dtype), cache
 
@@ -261,12 +259,8 @@ class Decoder(nnx.Module):
 
     def logits(self, hidden: Float[Array, "... embed"]) -> Float[Array, "... vocab"]:
         """Raw next-token scores in float32."""
-        return jnp.einsum(
-            "...e,ve->...v",
-            hidden,
-            self.head_weight.astype(hidden.dtype),
-            preferred_element_type=jnp.float32,
-        )
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        return contract("ne,ve->nv", rows, self.head_weight).reshape(*hidden.shape[:-1], -1)
 
     def __call__(
         self,
@@ -281,9 +275,10 @@ class Decoder(nnx.Module):
 
         Args:
           tokens: Token ids.
-          positions: Position of each token in its text; restarts in every packed segment.
+          positions: Position of each token in its text; restarts in every packed segment. Padding
+            that goes into a cache stands at `kv_cache.EMPTY`.
           segment_ids: Packed examples see only their own segment (0 is padding). Not with a cache.
-          cache: Written at slot `positions` (less the prefix length); position p sees slots <= p.
+          cache: The tokens are appended to it; they see what stands at positions up to their own.
           prefix: A cache of batch 1 that every row has already read: a shared prompt beginning.
 
         Returns:
@@ -292,8 +287,8 @@ class Decoder(nnx.Module):
         if cache is None:
             mask = _causal_mask(tokens.shape, segment_ids)
         else:
-            slots = positions - (0 if prefix is None else prefix.length)
-            mask = jnp.arange(cache.length)[None, None] <= slots[:, :, None]
+            cache = cache.claim(positions)
+            mask = cache.positions[:, None] <= positions[:, :, None]
         graphdef, layers = nnx.split(self.layers)
 
         # The cache is carried, not scanned over: scanning would copy all of it in every call.
@@ -310,11 +305,7 @@ class Decoder(nnx.Module):
         # for the whole batch on every device.
         table = constrain(self.embedding[...], ("vocab", "activation_embed"))
         x = constrain(jnp.take(table, tokens, axis=0).astype(self.dtype), _ACTIVATION)
-        scanned_prefix = (
-            None
-            if prefix is None
-            else (prefix.key[:, 0].astype(self.dtype), prefix.value[:, 0].astype(self.dtype))
-        )
+        scanned_prefix = None if prefix is None else (prefix.key[:, 0], prefix.value[:, 0])
         scanned = (jnp.arange(self.config.num_layers), layers, scanned_prefix)
         (x, cache), _ = lax.scan(apply_layer, (x, cache), scanned)
         return self.final_norm(x), cache

@@ -4,20 +4,30 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from sentidistill_jax.models.config import ModelConfig
 from sentidistill_jax.sharding import constrain
 
+# Position of a slot that holds no token: after every real one, so that nothing looks at it.
+EMPTY = 2**30
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class KVCache:
-    """A slot per position; slot `p` of a row holds the token at position `p` of that row."""
+    """Slots that all rows fill together; which of them a query sees is told by their positions.
+
+    Rows of different lengths are padded with tokens at position `EMPTY`. A write is then one slice
+    of the cache and no scatter, which on a CPU would convert or copy all of it in every layer.
+    """
 
     key: Float[Array, "layers batch kv_heads length head_dim"]
     value: Float[Array, "layers batch kv_heads length head_dim"]
+    positions: Int[Array, "batch length"]  # of the token in each slot in its text
+    used: Int[Array, ""]  # slots filled so far
 
     @property
     def length(self) -> int:
@@ -36,21 +46,32 @@ class KVCache:
         shape = (config.num_layers, batch, config.num_kv_heads, length, config.head_dim)
         axes = ("layers", "batch", "kv_heads", "seq", "head_dim")
         return cls(
-            constrain(jnp.zeros(shape, dtype), axes), constrain(jnp.zeros(shape, dtype), axes)
+            key=constrain(jnp.zeros(shape, dtype), axes),
+            value=constrain(jnp.zeros(shape, dtype), axes),
+            positions=constrain(jnp.full((batch, length), EMPTY, jnp.int32), ("batch", "seq")),
+            used=jnp.zeros((), jnp.int32),
+        )
+
+    def claim(self, positions: Int[Array, "batch seq"]) -> "KVCache":
+        """The cache with its next slots set aside for tokens at `positions`."""
+        return dataclasses.replace(
+            self,
+            positions=lax.dynamic_update_slice(self.positions, positions, (0, self.used)),
+            used=self.used + positions.shape[1],
         )
 
     def write(
         self,
         layer: Int[Array, ""],
-        slots: Int[Array, "batch seq"],
         key: Float[Array, "batch kv_heads seq head_dim"],
         value: Float[Array, "batch kv_heads seq head_dim"],
     ) -> "KVCache":
-        """The cache with new keys and values of one layer at the given slots."""
-        rows = jnp.arange(slots.shape[0])[:, None, None]
-        heads = jnp.arange(self.key.shape[2])[None, :, None]
-        at = (layer, rows, heads, slots[:, None])
-        return KVCache(
-            self.key.at[at].set(key.astype(self.key.dtype)),
-            self.value.at[at].set(value.astype(self.value.dtype)),
+        """The cache with keys and values of one layer in the slots claimed last."""
+        at = (layer, 0, 0, self.used - key.shape[2], 0)
+
+        def updated(whole: jax.Array, part: jax.Array) -> jax.Array:
+            return lax.dynamic_update_slice(whole, part[None].astype(whole.dtype), at)
+
+        return dataclasses.replace(
+            self, key=updated(self.key, key), value=updated(self.value, value)
         )

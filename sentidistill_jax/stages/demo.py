@@ -45,8 +45,8 @@ def demo(config: Config, workdir: Workdir) -> None:
         trained.student.source, trained.student.layers = f"students/{run.name}", ()
         evaluate.evaluate_student(f"student-{run.name}", trained, workdir)
     output = workdir.root / "report"
-    table = report([workdir.root], output)
+    table = report([workdir.root], output, reference="student-before")
     say("done")
-    print(f"\n{table}\n\nplot: {output}/scores.png; try\n")
+    print(f"\n{table}\n\nall of it: {output}/report.html; try\n")
     print(f"  sentidistill predict --workdir={workdir.root} --model=students/{config.both.name}"
           ' --text="A quiet treasure."')  # fmt: skip

@@ -1,92 +1,73 @@
-"""Stage `report`: all scores of some working directories in one table and one plot."""
+"""Stage `report`: the models of some working directories in a table, a plot and a page."""
 
-import json
+import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
-import matplotlib
+from sentidistill_jax.evaluation.data import DATA_DIR_VARIABLE
+from sentidistill_jax.evaluation.grid import FORMATS, Format
+from sentidistill_jax.reporting.compare import compare
+from sentidistill_jax.reporting.page import render_page
+from sentidistill_jax.reporting.plot import plot
+from sentidistill_jax.reporting.runs import Model, Texts, read_scores, read_training
+from sentidistill_jax.reporting.tables import table
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 - the backend comes first
+_TABLE_FILES: dict[Format, str] = {
+    "text": "table.txt",
+    "markdown": "table.md",
+    "latex": "table.tex",
+}
 
 
-def read_scores(workdirs: Sequence[pathlib.Path]) -> list[dict[str, Any]]:
-    """The scores of every evaluated model, in order of evaluation.
+def report(
+    workdirs: Sequence[pathlib.Path],
+    output: pathlib.Path,
+    *,
+    format: Format = "markdown",
+    reference: str | None = None,
+    num_examples: int = 5,
+) -> str:
+    """Writes the table, scores.png and report.html under `output`.
+
+    Args:
+      workdirs: Working directories of the runs to compare.
+      output: Folder of the files; made if needed.
+      format: Of the table.
+      reference: Name of the model that the others are compared with; the first one if None.
+      num_examples: Most examples won, and most lost, that the page shows of a comparison.
+
+    Returns:
+      The table.
 
     Raises:
-      FileNotFoundError: If a working directory holds none.
+      FileNotFoundError: If a working directory holds no scores.
+      ValueError: If there is no such format or reference, or a file is not what it should be.
     """
-    found = []
-    for workdir in workdirs:
-        paths = sorted(
-            workdir.glob("evaluation/*/scores.json"), key=lambda path: path.stat().st_mtime_ns
-        )
-        if not paths:
-            raise FileNotFoundError(
-                f"{workdir}/evaluation holds no scores.json; run `sentidistill evaluate` first."
-            )
-        prefix = f"{workdir.name}/" if len(workdirs) > 1 else ""
-        for path in paths:
-            scores = json.loads(path.read_text())
-            found.append(scores | {"model": prefix + scores["model"]})
-    return found
-
-
-def markdown_table(scores: Sequence[dict[str, Any]]) -> str:
-    """Macro-F1 in percent with its 95 % interval, a row per model and a column per set."""
-    sets = list(dict.fromkeys(name for model in scores for name in model["sets"]))
-    sizes = {name: model["sets"][name]["examples"] for model in scores for name in model["sets"]}
-    header = [
-        "macro-F1, %",
-        *(f"{name.removeprefix('held_out/')} ({sizes[name]})" for name in sets),
-    ]
-    rows = [header, ["---"] * len(header)]
-    for model in scores:
-        cells = [model["model"]]
-        for name in sets:
-            of_set = model["sets"].get(name)
-            if of_set is None:
-                cells.append("")
-                continue
-            low, high = of_set["interval_95"]
-            cells.append(f"{100 * of_set['macro_f1']:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
-        rows.append(cells)
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-
-
-def plot(scores: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
-    """Bars of macro-F1 by set and model, with 95 % intervals."""
-    sets = list(dict.fromkeys(name for model in scores for name in model["sets"]))
-    width = 0.8 / len(scores)
-    figure, axes = plt.subplots(figsize=(max(7.0, 1.6 * len(sets)), 4.2), layout="constrained")
-    for index, model in enumerate(scores):
-        at, values, low, high = [], [], [], []
-        for position, name in enumerate(sets):
-            if name not in model["sets"]:
-                continue
-            value = 100 * model["sets"][name]["macro_f1"]
-            ends = [100 * end for end in model["sets"][name]["interval_95"]]
-            at.append(position + (index - (len(scores) - 1) / 2) * width)
-            values.append(value)
-            low.append(max(0.0, value - ends[0]))
-            high.append(max(0.0, ends[1] - value))
-        axes.bar(at, values, width, yerr=[low, high], label=model["model"], error_kw={"lw": 0.8})
-    axes.set_xticks(range(len(sets)), [name.replace("/", "\n", 1) for name in sets])
-    axes.set_ylabel("macro-F1, %")
-    axes.set_ylim(0, 100)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside upper center", ncols=3, frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def report(workdirs: Sequence[pathlib.Path], output: pathlib.Path) -> str:
-    """Writes table.md and scores.png under `output` and returns the table."""
-    scores = read_scores(workdirs)
-    table = markdown_table(scores)
+    if format not in FORMATS:
+        raise ValueError(f"format={format!r}, expected one of {', '.join(FORMATS)}.")
+    if num_examples < 0:
+        raise ValueError(f"num_examples={num_examples}, expected 0 or more.")
+    models = read_scores(workdirs)
+    base = _find(models, reference)
+    bench = os.environ.get(DATA_DIR_VARIABLE)
+    texts = Texts(workdirs, pathlib.Path(bench) if bench else None)
+    comparisons = compare(models, base, texts, num_examples=num_examples)
+    page = render_page(models, read_training(workdirs), base, comparisons)
+    rendered = table(models, format)
     output.mkdir(parents=True, exist_ok=True)
-    (output / "table.md").write_text(table + "\n")
-    plot(scores, output / "scores.png")
-    return table
+    (output / _TABLE_FILES[format]).write_text(rendered + "\n", encoding="utf-8")
+    (output / "report.html").write_text(page, encoding="utf-8")
+    plot(models, output / "scores.png")
+    return rendered
+
+
+def _find(models: Sequence[Model], name: str | None) -> Model:
+    if name is None:
+        return models[0]
+    for model in models:
+        if model.name == name:
+            return model
+    raise ValueError(
+        f"reference={name!r} is not an evaluated model; choose one of"
+        f" {', '.join(model.name for model in models)}."
+    )

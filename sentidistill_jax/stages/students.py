@@ -9,6 +9,10 @@ from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.training.train import check_batch_size, train
 from sentidistill_jax.workdir import Workdir
 
+# Sections that decide what a student becomes; a run may go on with others changed. Of the mesh only
+# rounding depends.
+_MADE_FROM = ("student", "lora", "objective", "optimizer", "data")
+
 
 def trained_fingerprint(source: str, workdir: Workdir) -> str:
     """Hash of the manifest of `students/<name>`; "" for a model that was not trained here."""
@@ -17,22 +21,25 @@ def trained_fingerprint(source: str, workdir: Workdir) -> str:
 
 
 def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
-    """Trains `config.name` from the cache of `config.stage`; resumes; returns the model directory.
+    """Trains `config.name` from its caches; resumes; returns the model directory.
 
     Raises:
       ArtifactMismatchError: If a run of that name was begun with other settings or another cache.
     """
     check_batch_size(config, make_mesh(config.mesh))
     directory = workdir.student(config.name)
-    cache = workdir.cache(config.stage)
     config = config.copy_and_resolve_references()
+    weights = dict(sorted((config.data.caches.to_dict() or {config.stage: 1.0}).items()))
+    if min(weights.values()) < 0:
+        raise ValueError(f"data.caches={weights} must have weights of at least 0.")
     source = workdir.model_source(config.student.source)
-    sections = ("mesh", "student", "objective", "optimizer", "data")
     artifact = Artifact(
         directory,
-        {name: config[name].to_dict() for name in sections}
+        {name: config[name].to_dict() for name in _MADE_FROM}
         | {
-            "cache": file_fingerprint(cache / "manifest.json"),
+            "caches": {
+                stage: file_fingerprint(workdir.cache(stage) / "manifest.json") for stage in weights
+            },
             "initial": trained_fingerprint(config.student.source, workdir),
             "seed": config.seed,
         },
@@ -41,11 +48,23 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
         return directory / "model"
     with config.unlocked():
         config.student.source = source
-    expect = {"config.teacher.source": config.teacher.source}
-    prompts = workdir.prompts(config.stage) / "prompts.jsonl"
-    if prompts.is_file():  # the cache is all that must be where training runs
-        expect["corpus_fingerprint"] = file_fingerprint(prompts)
-    model = train(config, [cache / "records"], directory, expect=expect, on_start=artifact.begin)
+    model = train(
+        config,
+        [workdir.cache(stage) / "records" for stage in weights],
+        directory,
+        cache_weights=list(weights.values()),
+        expect=[_made_from(config, workdir, stage) for stage in weights],
+        on_start=artifact.begin,
+    )
     export(model, directory / "model")
     artifact.finish({"parameters": model.decoder.config.num_parameters})
     return directory / "model"
+
+
+def _made_from(config: Config, workdir: Workdir, stage: str) -> dict[str, object]:
+    """What the cache of a stage must have been made from."""
+    made_from: dict[str, object] = {"config.teacher.source": config.teacher.source}
+    prompts = workdir.prompts(stage) / "prompts.jsonl"
+    if prompts.is_file():  # the cache is all that must be where training runs
+        made_from["corpus_fingerprint"] = file_fingerprint(prompts)
+    return made_from

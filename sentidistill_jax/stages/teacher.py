@@ -22,7 +22,7 @@ from sentidistill_jax.data.teacher_cache import (
 from sentidistill_jax.inference.engine import Engine
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.models.load import LoadedModel, load_model, tokenizer_fingerprint
-from sentidistill_jax.settings import Config, compute_dtype
+from sentidistill_jax.settings import Config, float_dtype
 from sentidistill_jax.teacher.annotate import Annotation, LabelTeacher
 from sentidistill_jax.teacher.capture import Capture
 from sentidistill_jax.teacher.filters import reject_reason
@@ -41,7 +41,7 @@ class Teacher:
         """Loads `config.teacher` on `config.mesh`, over this process's devices or those of all."""
         devices = jax.local_devices() if config.teacher.per_process else jax.devices()
         mesh = sharding.make_mesh(config.mesh, devices)
-        dtype = compute_dtype("teacher", config.teacher.dtype)
+        dtype = float_dtype("teacher.dtype", config.teacher.dtype)
         model = load_model(config.teacher.source, mesh, dtype=dtype)
         return cls(model, make_engine(model, mesh, config.teacher.tokens_per_batch))
 

@@ -4,17 +4,12 @@ import dataclasses
 import functools
 import operator
 import pathlib
-import signal
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from types import MappingProxyType
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from tqdm import tqdm
 
 from sentidistill_jax import sharding
@@ -24,12 +19,17 @@ from sentidistill_jax.data.loader import BatchShape, PackedBatches, iterate
 from sentidistill_jax.data.teacher_cache import open_cache
 from sentidistill_jax.errors import Interrupted, NonFiniteLossError
 from sentidistill_jax.metric_writer import MetricWriter
+from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.load import LoadedModel, load_model, tokenizer_fingerprint
 from sentidistill_jax.models.prune import keep_layers
-from sentidistill_jax.settings import Config, compute_dtype
+from sentidistill_jax.settings import Config, float_dtype
 from sentidistill_jax.training.objectives import Objective
-from sentidistill_jax.training.optimizer import make_optimizer, make_schedule, trainable_filter
-from sentidistill_jax.training.train_step import TrainState, train_step
+from sentidistill_jax.training.optimizer import make_optimizer, make_schedule
+from sentidistill_jax.training.profiler import StepProfiler
+from sentidistill_jax.training.stop_signals import StopSignals
+from sentidistill_jax.training.throughput import Speed, device_memory, peak_flops, step_flops
+from sentidistill_jax.training.train_step import TrainState, init_state, train_step
+from sentidistill_jax.training.trainable import Lora, take_apart
 
 # Fields that count something there must be at least one of.
 _COUNTS = (
@@ -61,7 +61,7 @@ def check_batch_size(config: Config, mesh: jax.sharding.Mesh) -> None:
 def load_student(config: Config, mesh: jax.sharding.Mesh) -> LoadedModel:
     """The student before training, as `config.student` describes it."""
     student = config.student
-    dtype = compute_dtype("student", student.dtype)
+    dtype = float_dtype("student.dtype", student.dtype)
     loaded = load_model(student.source, mesh, dtype=dtype, remat=student.remat)
     if not student.layers:
         return loaded
@@ -75,7 +75,8 @@ def train(
     caches: Sequence[pathlib.Path],
     workdir: pathlib.Path,
     *,
-    expect: Mapping[str, object] = MappingProxyType({}),
+    cache_weights: Sequence[float] | None = None,
+    expect: Sequence[Mapping[str, object]] | None = None,
     on_start: Callable[[], None] = lambda: None,
 ) -> LoadedModel:
     """Trains a student from teacher caches.
@@ -84,16 +85,18 @@ def train(
       config: See configs/base.py; locked.
       caches: Directories of finished teacher caches; together they are one epoch.
       workdir: Gets checkpoints and metrics; a run that is found there is resumed.
-      expect: What the caller knows of the caches besides, see `open_cache`.
+      cache_weights: Factor of the loss of each cache's tokens; 1 by default.
+      expect: What each cache must have been made from, beside what the student tells; see
+        `open_cache`.
       on_start: Called once all settings have been checked, before anything is written.
 
     Returns:
       The trained student.
 
     Raises:
-      ValueError: If sizes do not fit one another.
+      ValueError: If sizes do not fit one another, or a setting means nothing.
       CacheMismatchError: If a cache was made for another tokenizer, chat template or vocabulary or
-        from something else than expected, lacks the tail at the temperature, or is incomplete.
+        from something else than expected, lacks the tail at a temperature, or is incomplete.
       NonFiniteLossError: If the loss or the gradient stops being finite.
       Interrupted: After SIGTERM or SIGINT, once the state is saved.
     """
@@ -103,21 +106,27 @@ def train(
 
     # 2. Student, and the caches it learns from.
     student = load_student(config, mesh)
-    expect = {
+    of_student = {
         "tokenizer_fingerprint": tokenizer_fingerprint(student.tokenizer),
         "chat_template_fingerprint": fingerprint(student.tokenizer.chat_template),
         "vocab_size": student.decoder.config.vocab_size,
-        **expect,
     }
+    readers = [
+        open_cache(cache, expect={**of_student, **further})
+        for cache, further in zip(caches, expect or [{}] * len(caches), strict=True)
+    ]
     objective = Objective(**config.objective.to_dict())
+    shape = BatchShape(
+        config.data.global_batch_size, config.data.seq_length, config.data.scored_length
+    )
     batches = PackedBatches(
-        [open_cache(cache, expect=expect) for cache in caches],
-        BatchShape(
-            config.data.global_batch_size, config.data.seq_length, config.data.scored_length
-        ),
+        readers,
+        shape,
         epochs=config.data.epochs,
         seed=config.seed,
-        temperature=objective.temperature,
+        temperatures=objective.temperatures,
+        cache_weights=cache_weights,
+        kind_weights=config.data.kind_weights.to_dict(),
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
@@ -125,118 +134,157 @@ def train(
     total_steps = len(batches)
 
     # 3. Optimizer and state.
+    settings = config.optimizer
     optimizer = make_optimizer(
-        config.optimizer.name,
+        settings.name,
         make_schedule(
-            config.optimizer.schedule,
-            peak=config.optimizer.learning_rate,
-            warmup_steps=round(config.optimizer.warmup_fraction * total_steps),
+            settings.schedule,
+            peak=settings.learning_rate,
+            warmup_steps=round(settings.warmup_fraction * total_steps),
             total_steps=total_steps,
-            final_fraction=config.optimizer.final_fraction,
+            final_fraction=settings.final_fraction,
+            decay_steps=round(settings.decay_fraction * total_steps),
         ),
-        weight_decay=config.optimizer.weight_decay,
-        clip_norm=config.optimizer.clip_norm,
+        weight_decay=settings.weight_decay,
+        clip_norm=settings.clip_norm,
+        momentum_dtype=float_dtype("optimizer.momentum_dtype", settings.momentum_dtype),
     )
-    trainable = trainable_filter(config.optimizer.frozen)
-    graphdef, params, frozen = nnx.split(student.decoder, trainable, ...)
+    if not 0 <= settings.ema_decay < 1:
+        raise ValueError(f"optimizer.ema_decay={settings.ema_decay} must be in [0, 1).")
+    parts = take_apart(
+        student.decoder,
+        mesh,
+        frozen=settings.frozen,
+        param_dtype=float_dtype("student.param_dtype", config.student.param_dtype),
+        adapters=Lora(**config.lora.to_dict()) if config.lora.rank else None,
+        seed=config.seed,
+    )
+    model_config, dtype = student.decoder.config, student.decoder.dtype
+    tokenizer, made_from = student.tokenizer, student.fingerprint
+    del student  # what was cast would lie in memory twice
     with jax.set_mesh(mesh):
-        state = TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            frozen=frozen,
-            optimizer_state=jax.jit(optimizer.init)(params),
-        )
+        average = settings.ema_decay > 0
+        state = init_state(parts.params, parts.frozen, optimizer, mesh, average=average)
+
+    def student_of(state: TrainState) -> Decoder:
+        """What is exported and evaluated: the averaged parameters, if an average is kept."""
+        params = state.params if state.average is None else state.average
+        return parts.merge(params, state.frozen)
 
     # 4. Resume.
+    profiler = StepProfiler(config.profile_steps, workdir / "profile")
     on_start()
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
-    if checkpoints.latest is not None:
-        state, _ = checkpoints.restore(state)
+    checkpoints = Checkpoints(
+        workdir / "checkpoints",
+        keep=config.checkpoint.keep,
+        keep_every=config.checkpoint.keep_every,
+    )
+    restored = checkpoints.restore(state)
+    if restored is not None:
+        state, _ = restored
     start_step = int(state.step)
     writer = MetricWriter(workdir, resume_step=start_step)
+    speed = Speed(
+        step_flops(
+            model_config,
+            parts.params,
+            rows=shape.global_batch_size,
+            seq_length=shape.seq_length,
+            scored_length=shape.scored_length,
+        ),
+        mesh.size * (config.peak_tflops * 1e12 or peak_flops(dtype)),
+    )
 
     # 5. The loop. Metrics of a step are fetched while the next one runs.
     step_fn = jax.jit(
         functools.partial(
             train_step,
-            graphdef=graphdef,
+            assemble=parts.assemble,
             optimizer=optimizer,
             objective=objective,
             num_kinds=len(batches.kinds),
+            total_steps=total_steps,
+            ema_decay=settings.ema_decay,
             micro_batches=config.data.micro_batches,
             mesh=mesh if mesh.size > 1 else None,
         ),
         donate_argnums=(0,),
+        # The state stays where it is, metrics are everywhere.
+        out_shardings=(
+            jax.tree.map(lambda array: array.sharding, state),
+            sharding.replicated(mesh),
+        ),
     )
     bar = tqdm(
         total=total_steps, initial=start_step, desc=f"train {config.stage}", unit="step",
         mininterval=1.0, disable=jax.process_index() != 0,
     )  # fmt: skip
+    report = functools.partial(_report, batches, config, writer, bar, speed)
     last_saved = start_step
     pending: tuple[int, Any] | None = None
     with (
         closing(checkpoints),
         closing(writer),
         closing(bar),
+        closing(profiler),
         jax.set_mesh(mesh),
-        _StopSignals() as stop,
+        StopSignals(mesh) as stop,
     ):
-        since = time.perf_counter()
+        speed.start()
         step = start_step
         for batch in iterate(batches, mesh, start_step=start_step):
+            profiler.before(step + 1)
             state, metrics = step_fn(state, batch)
             step += 1
+            profiler.after(step, state)
             if pending is not None:
-                since = _report(pending, batches, config, writer, bar, since, last_saved)
+                report(*pending, last_saved=last_saved)
             pending = (step, metrics)
-            if stop.requested is not None:
+            if stop.agreed():
                 break
             if step % config.checkpoint.interval == 0 and step < total_steps:
                 # Only a state whose loss was finite is worth keeping.
-                since = _report(pending, batches, config, writer, bar, since, last_saved)
+                report(*pending, last_saved=last_saved)
                 pending = None
                 checkpoints.save(step, state, config.to_dict())
                 last_saved = step
         if pending is not None:
-            _report(pending, batches, config, writer, bar, since, last_saved)
+            report(*pending, last_saved=last_saved)
             checkpoints.save(step, state, config.to_dict())
-    if stop.requested is not None:
+    if stop.reason:
         raise Interrupted(
-            f"stopped by {stop.requested.name} after step {int(state.step)} of {total_steps}, which"
+            f"stopped by {stop.reason} after step {int(state.step)} of {total_steps}, which"
             f" is saved in {workdir}; run the same command again to go on."
         )
-    decoder = nnx.merge(graphdef, state.params, state.frozen)
-    return LoadedModel(decoder, student.tokenizer, student.fingerprint, str(workdir))
+    return LoadedModel(student_of(state), tokenizer, made_from, str(workdir))
 
 
 def _report(
-    pending: tuple[int, Any],
     batches: PackedBatches,
     config: Config,
     writer: MetricWriter,
     bar: tqdm,
-    since: float,
+    speed: Speed,
+    step: int,
+    metrics: Any,
+    *,
     last_saved: int,
-) -> float:
-    """Fetches one step's metrics, checks and writes them; returns the time of doing so."""
-    step, metrics = pending
+) -> None:
+    """Fetches one step's metrics, checks and writes them."""
     metrics = jax.device_get(metrics)
-    now = time.perf_counter()
     if not (np.isfinite(metrics["loss"]) and np.isfinite(metrics["gradient_norm"])):
         raise NonFiniteLossError(
             f"step {step}: loss {metrics['loss']}, gradient norm {metrics['gradient_norm']}; the"
             f" last good checkpoint is {f'step {last_saved}' if last_saved else 'none'}; lower"
             " optimizer.learning_rate or optimizer.clip_norm."
         )
-    scalars = scalars_of(metrics, batches.kinds)
-    scalars["train/seconds_per_step"] = now - since
+    scalars = scalars_of(metrics, batches.kinds) | speed.scalars(int(metrics["positions"]))
     if step % config.log_interval == 0 or step == len(batches):
-        writer.write(step, scalars)
+        writer.write(step, scalars | device_memory())
     bar.set_postfix_str(
         f"loss {scalars['train/loss']:.3f}, ce {scalars['train/ce_nats']:.3f} nats", refresh=False
     )
     bar.update(1)
-    return now
 
 
 def scalars_of(metrics: Mapping[str, np.ndarray], kinds: Sequence[str]) -> dict[str, float]:
@@ -247,6 +295,8 @@ def scalars_of(metrics: Mapping[str, np.ndarray], kinds: Sequence[str]) -> dict[
         "train/completion_tokens": float(metrics["tokens"].sum()),
     }
     for term, count in (("ce", "tokens"), ("divergence", "tokens"), ("label_kl", "answers")):
+        if term not in metrics:
+            continue  # no term of this objective
         counts = metrics[count]
         if counts.sum():
             scalars[f"train/{term}_nats"] = float(metrics[term].sum() / counts.sum())
@@ -254,23 +304,3 @@ def scalars_of(metrics: Mapping[str, np.ndarray], kinds: Sequence[str]) -> dict[
             if n:
                 scalars[f"train/{kind}/{term}_nats"] = float(total / n)
     return scalars
-
-
-class _StopSignals:
-    """Turns SIGTERM and SIGINT into a request that the loop answers between two steps."""
-
-    def __enter__(self) -> "_StopSignals":
-        self.requested: signal.Signals | None = None
-        self._previous = {
-            number: signal.signal(number, self._request)
-            for number in (signal.SIGTERM, signal.SIGINT)
-        }
-        return self
-
-    def _request(self, number: int, frame: Any) -> None:
-        del frame
-        self.requested = signal.Signals(number)
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)

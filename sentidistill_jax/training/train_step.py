@@ -1,6 +1,7 @@
 """One optimizer update as a pure function."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ from flax import nnx
 from jax import lax
 from jax.sharding import Mesh
 
+from sentidistill_jax import sharding
 from sentidistill_jax.data.batch import Batch
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.training.objectives import Normalizers, Objective, distillation_loss
@@ -21,19 +23,62 @@ class TrainState:
     """Everything an update changes, and the frozen parameters beside it."""
 
     step: jax.Array  # int32 scalar: updates done, which is also the position in the data
-    params: Any  # nnx.State of what is trained
+    params: Any  # nnx.State of what is trained: parameters of the decoder, or adapters of them
     frozen: Any  # nnx.State of what is not
     optimizer_state: Any
+    average: Any = None  # exponential moving average of `params`; None: not kept
+
+
+def init_state(
+    params: nnx.State,
+    frozen: nnx.State,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    average: bool = False,
+) -> TrainState:
+    """The state before the first update; what belongs to a parameter lies where it lies.
+
+    Args:
+      params: What is trained.
+      frozen: What is not.
+      optimizer: Makes its own state.
+      mesh: Where all of it is.
+      average: Whether to keep one, in float32.
+    """
+    replicated = sharding.replicated(mesh)
+
+    def placement(leaf: Any) -> Any:
+        # Moments have the axes of their parameter; factored ones have fewer, and are small.
+        if isinstance(leaf, nnx.Variable):
+            axes = leaf.get_metadata()["axes"]
+            if leaf.get_value().ndim == len(axes):
+                return sharding.state_shardings(leaf, mesh)
+        return jax.tree.map(lambda _: replicated, leaf)
+
+    def initial(params: nnx.State) -> TrainState:
+        copy = jax.tree.map(lambda x: x.astype(jnp.float32), params) if average else None
+        return TrainState(jnp.zeros((), jnp.int32), None, None, optimizer.init(params), copy)
+
+    placements = jax.tree.map(
+        placement,
+        jax.eval_shape(initial, params),
+        is_leaf=lambda leaf: isinstance(leaf, nnx.Variable),
+    )
+    state = jax.jit(initial, out_shardings=placements)(params)
+    return dataclasses.replace(state, params=params, frozen=frozen)
 
 
 def train_step(
     state: TrainState,
     batch: Batch,
     *,
-    graphdef: nnx.GraphDef[Decoder],
+    assemble: Callable[[Any, Any], Decoder],
     optimizer: optax.GradientTransformation,
     objective: Objective,
     num_kinds: int,
+    total_steps: int,
+    ema_decay: float = 0.0,
     micro_batches: int = 1,
     mesh: Mesh | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -45,20 +90,24 @@ def train_step(
     Args:
       state: Donate it.
       batch: Rows must be a multiple of `micro_batches`.
-      graphdef: Of the decoder whose parameters `state` holds.
+      assemble: The decoder from `state.params` and `state.frozen`.
       optimizer: Its state is in `state`.
       objective: What is minimised.
       num_kinds: Length of the per-kind metrics.
+      total_steps: Of the run, for what the objective changes in its course.
+      ema_decay: Of the average, if the state keeps one. It is lower in the first steps,
+        (1 + step) / (10 + step), so that a short run's average forgets where it began.
       micro_batches: Rows are split into this many parts that pass one after the other.
       mesh: Given to the fused head; None on one device.
 
     Returns:
-      The new state and metrics: `loss`, `gradient_norm` and the per-kind sums of the objective.
+      The new state and metrics: `loss`, `gradient_norm`, the number of packed `positions`, and the
+      per-kind sums of the objective.
     """
     normalizers = Normalizers.of(batch)
 
     def loss_of(params: Any, rows: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-        model = nnx.merge(graphdef, params, state.frozen)
+        model = assemble(params, state.frozen)
         hidden, _ = model(rows.tokens, rows.positions, segment_ids=rows.segment_ids)
         return distillation_loss(
             hidden,
@@ -66,6 +115,7 @@ def train_step(
             rows,
             normalizers,
             objective,
+            progress=state.step / total_steps,
             num_kinds=num_kinds,
             mesh=mesh,
         )
@@ -90,10 +140,21 @@ def train_step(
         ((loss, sums), gradients), _ = lax.scan(add, zeros, parts)
 
     updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    average = state.average
+    if average is not None:
+        decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
+        average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)
     new_state = dataclasses.replace(
         state,
         step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
+        params=params,
         optimizer_state=optimizer_state,
+        average=average,
     )
-    return new_state, {"loss": loss, "gradient_norm": optax.tree.norm(gradients), **sums}
+    return new_state, {
+        "loss": loss,
+        "gradient_norm": optax.tree.norm(gradients),
+        "positions": jnp.sum(batch.segment_ids > 0),
+        **sums,
+    }

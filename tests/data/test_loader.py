@@ -81,7 +81,7 @@ def packed(readers, rows=2, *, seq=9, scored=5, epochs=1, seed=SEED, **options):
 
 
 def test_rows_written_out(readers):
-    batches = packed(readers, calibrate_answers=False, temperature=2.0)
+    batches = packed(readers, calibrate_answers=False, temperatures=(2.0, 1.0))
     assert (len(batches), batches.num_sequences) == (1, 2)
     assert batches.kinds == ("emotion", "polarity")
     got = batches[0]
@@ -93,6 +93,7 @@ def test_rows_written_out(readers):
         "scored": [1, 2, 4, 5, 0],  # the tokens whose successors are scored
         "targets": [31, 10, 22, 23, 0],
         "loss_mask": [1, 1, 1, 1, 0],
+        "loss_weights": [1, 1, 1, 1, 0],
         "kind_ids": [1, 1, 0, 0, 0],
         "top_k_ids": [[31, 32], [10, 0], [22, 0], [23, 24], [0, 0]],
         "top_k_logprobs": [
@@ -102,7 +103,7 @@ def test_rows_written_out(readers):
             [QUARTER, QUARTER],
             [-INF, -INF],
         ],
-        "tail_logprobs": [-1.5, -0.75, -0.8, -0.9, 0],
+        "tail_logprobs": [[-1.5, QUARTER], [-0.75, HALF], [-0.8, HALF], [-0.9, HALF], [0, 0]],
         "label_ids": [[31, 32] + [-1] * (MAX_LABELS - 2)] + [no_labels] * 4,
         "label_logprobs": [
             [np.log(2 / 3), np.log(1 / 3)] + [-INF] * (MAX_LABELS - 2),
@@ -116,10 +117,11 @@ def test_rows_written_out(readers):
         "scored": [0] * 5,
         "targets": [0] * 5,
         "loss_mask": [0] * 5,
+        "loss_weights": [0] * 5,
         "kind_ids": [0] * 5,
         "top_k_ids": [[0, 0]] * 5,
         "top_k_logprobs": [[-INF, -INF]] * 5,
-        "tail_logprobs": [0] * 5,
+        "tail_logprobs": [[0, 0]] * 5,
         "label_ids": [no_labels] * 5,
         "label_logprobs": [nothing] * 5,
     }
@@ -163,7 +165,7 @@ class TestCalibratedAnswer:
         cache = random_cache(tmp_path / "cache", [(3, 2)] * 6)
         batches = packed([open_cache(cache)], rows=6, seq=5, scored=2)
         batch = batches[0]
-        mass = np.exp(batch["top_k_logprobs"]).sum(axis=-1) + np.exp(batch["tail_logprobs"])
+        mass = np.exp(batch["top_k_logprobs"]).sum(axis=-1) + np.exp(batch["tail_logprobs"][..., 0])
         np.testing.assert_allclose(mass, 1, rtol=1e-5)
         answers = (batch["label_ids"] >= 0).any(axis=-1)
         raw = packed([open_cache(cache)], rows=6, seq=5, scored=2, calibrate_answers=False)[0]
@@ -286,14 +288,29 @@ def test_batches_lie_on_the_mesh_by_rows(many):
     np.testing.assert_array_equal(batch.tokens, batches[0]["tokens"])
 
 
+def test_a_position_weighs_what_its_cache_and_its_kind_weigh(tmp_path):
+    readers = [
+        open_cache(write_cache(tmp_path / name, [record], make_manifest(1)))
+        for name, record in (("labelled", LABELLED), ("free", FREE))
+    ]
+    weights = {"cache_weights": [0.5, 3.0], "kind_weights": {"polarity": 8.0}}
+    batch = packed(readers, rows=1, **weights)[0]
+    np.testing.assert_array_equal(batch["loss_weights"], [[4, 4, 3, 3, 0]])
+    np.testing.assert_array_equal(batch["loss_mask"], [[1, 1, 1, 1, 0]])
+
+
 class TestErrors:
+    def test_a_weight_of_a_kind_that_no_cache_holds(self, readers):
+        with pytest.raises(ValueError, match=r"kind_weights names \['irony'\].*\['emotion', 'pola"):
+            packed(readers, kind_weights={"irony": 2.0})
+
     def test_processes_must_divide_the_batch(self, readers):
         with pytest.raises(ValueError, match="global_batch_size=6 must be a multiple of the 4"):
             packed(readers, rows=6, process_count=4)
 
     def test_the_tail_must_be_known_at_the_temperature(self, readers):
         with pytest.raises(CacheMismatchError, match=r"got one of \(1.0, 2.0\), expected 3.0"):
-            packed(readers, temperature=3.0)
+            packed(readers, temperatures=(1.0, 3.0))
 
     def test_too_many_label_words(self, tmp_path):
         labels = 9

@@ -63,6 +63,15 @@ def test_malformed_file_is_described(tmp_path, items, message):
         data.read_split(INTIMACY, "test", tmp_path)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_another_encoding_is_named(tmp_path, encoding):
+    path = tmp_path / INTIMACY.name / "test.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(_intimacy_items(), ensure_ascii=False), encoding=encoding)
+    with pytest.raises(ValueError, match=r"test.json is not UTF-8 \(byte 0x.. at \d+\), expected"):
+        data.read_split(INTIMACY, "test", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("annotations", "message"),
     [
@@ -90,7 +99,7 @@ def test_verify_names_the_altered_file(sentibench_dir, tmp_path):
         shutil.copyfile(sentibench_dir / name, tmp_path / name)
     with (tmp_path / "sc/sst2/test.json").open("a") as file:
         file.write("\n")
-    with pytest.raises(ValueError, match=r"^sc/sst2/test.json in .* differ"):
+    with pytest.raises(ValueError, match=r"^sc/sst2/test.json \(expected SHA-256 01ae.*differ"):
         data.verify(tmp_path)
     (tmp_path / "sc/imdb/val.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"sc/imdb/val.json"):

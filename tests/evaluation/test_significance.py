@@ -3,7 +3,7 @@ import pytest
 
 from sentidistill_jax.evaluation.metrics import label_counts, label_scores
 from sentidistill_jax.evaluation.sentiment_graph import graph_scores
-from sentidistill_jax.evaluation.significance import bootstrap_interval, paired_randomisation
+from sentidistill_jax.evaluation.significance import bootstrap_interval, holm, paired_randomisation
 
 NUM_SENTENCES = 400
 
@@ -88,3 +88,10 @@ def test_input_is_checked():
         bootstrap_interval(np.zeros((0, 2)), _accuracy, seed=0)
     with pytest.raises(ValueError, match=r"first has shape \(400, 2\), second \(3, 2\)"):
         paired_randomisation(_counts(0.5, 0), _counts(0.5, 0)[:3], _accuracy, seed=0)
+
+
+def test_holm_by_hand():
+    """Holm's steps: 3 x 0.01, 2 x 0.02, 1 x 0.03 raised to the one before."""
+    assert holm([0.03, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []

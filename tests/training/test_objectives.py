@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from dense_oracle import random_normal
 from helpers import KINDS, TINY, assert_trees_close, random_cache
@@ -17,7 +18,7 @@ from sentidistill_jax.training.objectives import Normalizers, Objective, distill
 
 SIZES = [(5, 4), (7, 5), (2, 4), (8, 6), (10, 1), (9, 7), (6, 3)]
 ROWS, SEQ, SCORED, EMBED = 3, 40, 18, 8
-OBJECTIVE = Objective(alpha=0.4, temperature=2.0, label_weight=0.7)
+OBJECTIVE = Objective(name="icldist", alpha=0.4, temperature=2.0, label_weight=0.7)
 HEAD = random_normal(1, TINY.vocab_size, EMBED)
 HIDDEN = random_normal(2, ROWS, SEQ, EMBED)
 
@@ -29,30 +30,37 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def batches(cache):
-    """Temperature -> the batch of all sequences."""
+    """Temperatures -> the batch of all sequences."""
 
-    def at(temperature):
+    def at(temperatures):
         shape = BatchShape(ROWS, SEQ, SCORED)
         options = {"epochs": 1, "seed": 0, "calibrate_answers": False}
-        packed = PackedBatches([cache], shape, temperature=temperature, **options)
+        packed = PackedBatches([cache], shape, temperatures=temperatures, **options)
         assert len(packed) == 1
         (batch,) = iterate(packed, make_mesh({}, jax.devices()[:1]), start_step=0)
         return batch
 
-    return {temperature: at(temperature) for temperature in (1.0, 2.0)}
+    return {temperatures: at(temperatures) for temperatures in ((1.0,), (2.0,), (2.0, 1.0))}
 
 
 @functools.partial(jax.jit, static_argnames="objective")
-def loss_of(hidden, batch, *, objective):
+def loss_of(hidden, batch, *, objective, progress=0.0, head=HEAD):
     return distillation_loss(
-        hidden, HEAD, batch, Normalizers.of(batch), objective, num_kinds=len(KINDS), mesh=None
+        hidden,
+        head,
+        batch,
+        Normalizers.of(batch),
+        objective,
+        progress=progress,
+        num_kinds=len(KINDS),
+        mesh=None,
     )
 
 
 @pytest.fixture(scope="module")
 def dense(cache, batches):
     """Every record with the student's logits [completion, vocab] for it."""
-    batch = jax.device_get(batches[1.0])
+    batch = jax.device_get(batches[(1.0,)])
     by_tokens = {}
     for row in range(ROWS):
         for segment in range(1, batch.segment_ids[row].max() + 1):
@@ -99,7 +107,7 @@ def mean(values):
 
 
 def test_alpha_0_is_the_mean_cross_entropy_of_the_completion_tokens(batches, dense):
-    loss, _ = loss_of(HIDDEN, batches[1.0], objective=Objective(alpha=0))
+    loss, _ = loss_of(HIDDEN, batches[(1.0,)], objective=Objective(alpha=0))
     assert float(loss) == pytest.approx(mean([cross_entropies(*one) for one in dense]), rel=1e-5)
 
 
@@ -108,7 +116,7 @@ def test_alpha_1_is_the_mean_divergence_times_the_squared_temperature(
     batches, dense, temperature, column
 ):
     objective = Objective(alpha=1, temperature=temperature)
-    loss, _ = loss_of(HIDDEN, batches[temperature], objective=objective)
+    loss, _ = loss_of(HIDDEN, batches[(temperature,)], objective=objective)
     expected = temperature**2 * mean(
         [divergences(record, logits, temperature, column) for record, logits in dense]
     )
@@ -116,7 +124,7 @@ def test_alpha_1_is_the_mean_divergence_times_the_squared_temperature(
 
 
 def test_the_loss_weighs_its_three_terms(batches, dense):
-    loss, _ = loss_of(HIDDEN, batches[2.0], objective=OBJECTIVE)
+    loss, _ = loss_of(HIDDEN, batches[(2.0,)], objective=OBJECTIVE)
     answers = mean([label_kls(*one) for one in dense])
     assert answers > 0.1
     expected = (
@@ -128,7 +136,7 @@ def test_the_loss_weighs_its_three_terms(batches, dense):
 
 
 def test_metrics_are_unweighted_sums_per_kind(batches, dense):
-    _, metrics = loss_of(HIDDEN, batches[2.0], objective=OBJECTIVE)
+    _, metrics = loss_of(HIDDEN, batches[(2.0,)], objective=OBJECTIVE)
     kinds = sorted(KINDS)
     names = ("tokens", "answers", "ce", "divergence", "label_kl")
     expected = {name: np.zeros((len(kinds),)) for name in names}
@@ -143,21 +151,87 @@ def test_metrics_are_unweighted_sums_per_kind(batches, dense):
     assert_trees_close(jax.device_get(metrics), expected, 1e-5)
 
 
+def test_knowdist_has_no_label_term(batches):
+    loss, metrics = loss_of(
+        HIDDEN, batches[(2.0,)], objective=dataclasses.replace(OBJECTIVE, label_weight=0.0)
+    )
+    knowdist = dataclasses.replace(OBJECTIVE, name="knowdist", label_weight=0.0)
+    without, fewer = loss_of(HIDDEN, batches[(2.0,)], objective=knowdist)
+    assert float(without) == pytest.approx(float(loss), rel=1e-6)
+    assert set(metrics) - set(fewer) == {"answers", "label_kl"}
+
+
+def test_text_only_has_the_gradient_of_plain_cross_entropy(batches):
+    """Alpha 0 against autodiff through all logits: the sequence-level distillation of the paper."""
+    batch = batches[(1.0,)]
+
+    def plain(hidden, head):
+        at = jnp.take_along_axis(hidden, batch.scored[:, :, None], axis=1)
+        losses = optax.softmax_cross_entropy_with_integer_labels(at @ head.T, batch.targets)
+        return jnp.sum(losses * batch.loss_mask) / jnp.sum(batch.loss_mask)
+
+    def ours(hidden, head):
+        return loss_of(hidden, batch, objective=Objective(alpha=0.0), head=head)[0]
+
+    for got, expected in zip(
+        jax.grad(ours, (0, 1))(HIDDEN, HEAD), jax.grad(plain, (0, 1))(HIDDEN, HEAD), strict=True
+    ):
+        assert_trees_close({"gradient": got}, {"gradient": expected}, 1e-5)
+
+
+class TestWeights:
+    def test_weigh_a_position_and_leave_count_and_metrics(self, batches):
+        batch, objective = batches[(2.0,)], dataclasses.replace(OBJECTIVE, alpha=0.0)
+        weighted = dataclasses.replace(
+            batch, loss_weights=jnp.where(batch.kind_ids == 1, 3.0, 0.5) * batch.loss_mask
+        )
+        loss, metrics = loss_of(HIDDEN, weighted, objective=objective)
+        _, unweighted = loss_of(HIDDEN, batch, objective=objective)
+        assert_trees_close(jax.device_get(metrics), jax.device_get(unweighted), 1e-6)
+        factors = np.array([0.5, 3.0, 0.5])
+        expected = (factors * metrics["ce"]).sum() / metrics["tokens"].sum()
+        expected += 0.7 * (factors * metrics["label_kl"]).sum() / metrics["answers"].sum()
+        assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+
+
+class TestSchedules:
+    def test_alpha_goes_along_lines(self):
+        objective = Objective(alpha=0.2, alpha_schedule=((0.5, 0.8), (0.75, 0.4)))
+        got = [float(objective.alpha_at(progress)) for progress in (0, 0.25, 0.5, 0.625, 0.75, 1)]
+        assert got == pytest.approx([0.2, 0.5, 0.8, 0.6, 0.4, 0.4])
+
+    def test_temperature_jumps_and_takes_its_own_tail_mass(self, batches):
+        objective = Objective(alpha=0.7, temperature=2.0, temperature_schedule=((0.5, 1.0),))
+        assert objective.temperatures == (2.0, 1.0)
+        for progress, temperature in ((0.0, 2.0), (0.49, 2.0), (0.5, 1.0), (0.9, 1.0)):
+            got, _ = loss_of(HIDDEN, batches[(2.0, 1.0)], objective=objective, progress=progress)
+            constant = Objective(alpha=0.7, temperature=temperature)
+            expected, _ = loss_of(HIDDEN, batches[(temperature,)], objective=constant)
+            assert float(got) == pytest.approx(float(expected), rel=1e-6)
+
+    def test_what_never_changes_is_known_when_traced(self):
+        objective = Objective(alpha=0.3)
+        assert objective.alpha_at(jnp.array(0.5)) == 0.3
+        assert objective.temperature_index_at(jnp.array(0.5)) == 0
+
+
 def test_a_batch_without_answers_has_a_finite_loss_and_no_label_term(batches):
-    batch = dataclasses.replace(batches[2.0], label_ids=-jnp.ones_like(batches[2.0].label_ids))
+    batch = dataclasses.replace(
+        batches[(2.0,)], label_ids=-jnp.ones_like(batches[(2.0,)].label_ids)
+    )
     loss, metrics = loss_of(HIDDEN, batch, objective=OBJECTIVE)
     without, _ = loss_of(
-        HIDDEN, batches[2.0], objective=dataclasses.replace(OBJECTIVE, label_weight=0.0)
+        HIDDEN, batches[(2.0,)], objective=dataclasses.replace(OBJECTIVE, label_weight=0.0)
     )
     assert float(loss) == pytest.approx(float(without), rel=1e-6)
     assert not metrics["answers"].any() and not metrics["label_kl"].any()
 
 
 def test_padding_has_no_gradient(batches):
-    gradient = jax.grad(lambda hidden: loss_of(hidden, batches[2.0], objective=OBJECTIVE)[0])(
+    gradient = jax.grad(lambda hidden: loss_of(hidden, batches[(2.0,)], objective=OBJECTIVE)[0])(
         HIDDEN
     )
-    padding = np.asarray(batches[2.0].segment_ids) == 0
+    padding = np.asarray(batches[(2.0,)].segment_ids) == 0
     assert padding.any() and not np.asarray(gradient)[padding].any()
     assert np.isfinite(gradient).all()
 
@@ -165,10 +239,18 @@ def test_padding_has_no_gradient(batches):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"name": "kd"}, r"objective.name='kd' must be one of \['knowdist', 'icldist'\]"),
         ({"divergence": "wasserstein"}, "objective.divergence='wasserstein' must be one of"),
-        ({"alpha": 1.5}, r"got alpha=1.5.*expected alpha in \[0, 1\]"),
-        ({"temperature": 0.0}, "temperature=0.0.*temperature > 0"),
+        ({"alpha": 1.5}, r"got alpha \[1.5\].*expected alpha in \[0, 1\]"),
+        ({"alpha_schedule": ((1.0, -0.5),)}, r"got alpha \[0.5, -0.5\]"),
+        ({"temperature": 0.0}, r"temperature \[0.0\].*temperature > 0"),
+        ({"temperature_schedule": ((0.5, 0.0),)}, r"temperature \[1.0, 0.0\]"),
         ({"label_weight": -1.0}, "label_weight=-1.0.*label_weight >= 0"),
+        ({"label_weight": 1.0}, "label_weight=1.0 has no effect with objective.name='knowdist'"),
+        ({"alpha_schedule": ((0.5, 0.1), (0.5, 0.2))}, "alpha_schedule=.* rise within"),
+        ({"alpha_schedule": ((1.5, 0.1),)}, "alpha_schedule=.* rise within"),
+        ({"temperature_schedule": ((0.0, 2.0),)}, "temperature_schedule=.* rise within"),
+        ({"temperature_schedule": ((0.5,),)}, "temperature_schedule=.* pairs"),
     ],
 )
 def test_objectives_that_mean_nothing(settings, message):
@@ -193,7 +275,7 @@ def test_draws_serve_the_forward_kl_alone(divergence, fault):
 
 
 def test_a_renormalised_teacher_is_the_kept_entries_alone(batches, dense):
-    loss, _ = loss_of(HIDDEN, batches[1.0], objective=Objective(alpha=1, renormalize_top_k=True))
+    loss, _ = loss_of(HIDDEN, batches[(1.0,)], objective=Objective(alpha=1, renormalize_top_k=True))
     total = 0.0
     for record, logits in dense:
         ids, logprobs = record.targets.pad(int(record.targets.counts.max()))
@@ -206,7 +288,7 @@ def test_a_renormalised_teacher_is_the_kept_entries_alone(batches, dense):
 
 def test_sampled_gradients_are_those_of_the_shares(batches):
     """Against the cross entropy with the shares as soft labels, which is linear in them."""
-    batch = batches[1.0]
+    batch = batches[(1.0,)]
     shares = jax.nn.softmax(batch.top_k_logprobs, axis=-1)  # any shares that add up to 1
     drawn = dataclasses.replace(
         batch,

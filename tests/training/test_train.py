@@ -1,9 +1,9 @@
 """The loop on a tiny cache: it learns, it resumes bit for bit, it stops where it must."""
 
+import gc
 import json
 import os
 import pathlib
-import runpy
 import signal
 from collections.abc import Callable
 
@@ -11,73 +11,40 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import TINY, arrays_of, byte_tokenizer, random_cache, random_model
+from helpers import TINY, arrays_of, random_cache
+from ml_collections import ConfigDict
+from tiny_run import STEPS, fingerprints, tiny_config, write_cache, write_model
 
-from sentidistill_jax.artifact import fingerprint
-from sentidistill_jax.checkpoint import Checkpoints
 from sentidistill_jax.data.teacher_cache import CacheMismatchError
 from sentidistill_jax.errors import Interrupted, NonFiniteLossError
-from sentidistill_jax.export import export
-from sentidistill_jax.models.load import load_model, load_tokenizer, tokenizer_fingerprint
+from sentidistill_jax.models.load import load_model
 from sentidistill_jax.settings import Config
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.training import train as train_module
 from sentidistill_jax.training.train import scalars_of, train
-
-ROOT = pathlib.Path(__file__).parents[2]
-STEPS = 6  # of the config below on the cache below
 
 pytestmark = pytest.mark.usefixtures("one_device", "compilation_cache")
 
 
 @pytest.fixture(scope="module")
 def model_directory(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("model") / "tiny"
-    mesh = make_mesh({"data": 1}, jax.devices()[:1])
-    export(random_model(mesh, byte_tokenizer()), directory)
-    return directory
+    return write_model(tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.fixture(scope="module")
-def fingerprints(model_directory):
-    """Of the student's side, which a cache must have."""
-    tokenizer = load_tokenizer(str(model_directory))
-    return {
-        "tokenizer_fingerprint": tokenizer_fingerprint(tokenizer),
-        "chat_template_fingerprint": fingerprint(tokenizer.chat_template),
-    }
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory, fingerprints):
-    return random_cache(
-        tmp_path_factory.mktemp("cache") / "records",
-        [(4, 4)] * 4,  # two to a row whatever the shuffle
-        **fingerprints,
-    )
+def cache(tmp_path_factory, model_directory):
+    return write_cache(tmp_path_factory.mktemp("cache") / "records", model_directory)
 
 
 @pytest.fixture
 def config(model_directory) -> Config:
-    config = runpy.run_path(str(ROOT / "configs" / "base.py"))["get_config"]()
-    config.student.update(source=str(model_directory), layers=(), dtype="float32", remat="none")
-    config.objective.update(divergence="forward_kl", alpha=0.5, temperature=1.0, label_weight=0.1)
-    config.optimizer.update(
-        name="adamw", learning_rate=1e-2, schedule="linear", warmup_fraction=0.0, clip_norm=1.0,
-        weight_decay=0.01, frozen=(),
-    )  # fmt: skip
-    config.data.update(
-        global_batch_size=1, micro_batches=1, seq_length=16, scored_length=8, epochs=3
-    )
-    config.checkpoint.update(interval=2, keep=1)
-    config.log_interval = 1
-    return config.lock()
+    return tiny_config(model_directory)
 
 
 def lines_of(workdir: pathlib.Path) -> list[dict[str, float]]:
     """Metrics without what the clock says."""
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{name: line[name] for name in line if "seconds" not in name} for line in lines]
+    return [{name: line[name] for name in line if "speed/" not in name} for line in lines]
 
 
 def assert_same_run(got, expected, got_workdir, expected_workdir):
@@ -102,10 +69,8 @@ def before_batch(monkeypatch, step: int, happens: Callable[[], None]) -> None:
 
 
 def latest(workdir: pathlib.Path) -> int | None:
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    step = checkpoints.latest
-    checkpoints.close()
-    return step
+    steps = [int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit()]
+    return max(steps, default=None)
 
 
 def test_it_learns_four_random_sequences_by_heart(config, cache, tmp_path):
@@ -220,6 +185,67 @@ def test_frozen_parameters_come_out_as_they_went_in(config, cache, tmp_path, mod
     assert same == {name for name in before if "embedding" in name or "norm" in name}
 
 
+def test_the_average_is_what_comes_out(config, cache, tmp_path, uninterrupted):
+    config.optimizer.ema_decay = 0.9
+    average = arrays_of(nnx.state(train(config, [cache], tmp_path / "average").decoder))
+    last = arrays_of(nnx.state(uninterrupted[0].decoder))
+    assert lines_of(tmp_path / "average") == lines_of(uninterrupted[1])
+    assert all(np.abs(last[name] - average[name]).max() > 1e-4 for name in last)
+
+
+def test_adapters_learn_and_come_out_merged(config, cache, tmp_path, model_directory):
+    config.lora.update(rank=4)
+    config.student.param_dtype = "bfloat16"
+    config.data.epochs = 10
+    trained = arrays_of(nnx.state(train(config, [cache], tmp_path).decoder))
+    before = arrays_of(nnx.state(load_model(str(model_directory), make_mesh({})).decoder))
+    assert trained.keys() == before.keys()
+    moved = {name for name in before if np.abs(trained[name] - before[name]).max() > 0.05}
+    assert moved == {name for name in before if "proj" in name}
+    assert {array.dtype for name, array in trained.items() if name in moved} == {
+        np.dtype("float32")
+    }
+    lines = lines_of(tmp_path)
+    assert lines[-1]["train/ce_nats"] < 0.8 * lines[0]["train/ce_nats"]
+
+
+def test_parameters_that_were_cast_are_not_kept_twice(config, cache, tmp_path, monkeypatch):
+    config.lora.update(rank=2)
+    config.student.param_dtype = "bfloat16"
+    config.data.epochs = 1
+    tables = []
+
+    def count():
+        gc.collect()
+        tables.append([str(a.dtype) for a in jax.live_arrays() if a.shape == (512, 48)])
+
+    before_batch(monkeypatch, 2, count)
+    train(config, [cache], tmp_path)
+    assert tables == [["bfloat16"]]
+
+
+def test_a_mixture_weighs_its_caches_and_kinds(config, cache, tmp_path, model_directory):
+    """The same cache twice, once at weight 0 and all but one kind at 0: what is left is learnt."""
+    config.data.update(epochs=1, global_batch_size=4)
+    config.data.kind_weights = ConfigDict({"polarity": 0.0, "rewrite": 0.0}, convert_dict=False)
+    train(config, [cache, cache], tmp_path, cache_weights=[1.0, 0.0])
+    (line,) = lines_of(tmp_path)
+    assert line["train/completion_tokens"] == 32
+    # Half of the tokens of that kind have weight 1: 8 of the 16, two of its four sequences.
+    kind = 0.5 * (line["train/emotion/ce_nats"] + line["train/emotion/divergence_nats"])
+    assert line["train/loss"] == pytest.approx(kind * 8 / 32, rel=1e-5)
+
+
+def test_speed_is_reported_and_steps_are_traced(config, cache, tmp_path):
+    config.profile_steps = (2, 3)
+    train(config, [cache], tmp_path)
+    last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    seconds = last["speed/seconds_per_step"]
+    assert last["speed/tokens_per_second"] == pytest.approx(16 / seconds)
+    assert 0 < last["speed/model_flops_utilisation"] < 1
+    assert len(list((tmp_path / "profile").rglob("*.xplane.pb"))) == 1
+
+
 class TestNonFiniteLoss:
     @pytest.mark.parametrize(("interval", "last", "text"), [(1, 1, "step 1"), (100, None, "none")])
     def test_stops_and_keeps_the_last_good_checkpoint(
@@ -248,6 +274,10 @@ class TestNonFiniteLoss:
             ValueError,
             "warmup_steps=6 .* than the 6 steps.*lower",
         ),
+        ("optimizer", {"ema_decay": 1.0}, ValueError, r"ema_decay=1.0 must be in \[0, 1\)"),
+        ("optimizer", {"momentum_dtype": "int8"}, ValueError, "optimizer.momentum_dtype='int8'"),
+        ("optimizer", {"schedule": "wsd", "decay_fraction": 0.0}, ValueError, "decay_steps=0"),
+        ("lora", {"rank": 2, "targets": ("head",)}, ValueError, r"targets=\('head',\); expected"),
         ("objective", {"divergence": "kl"}, ValueError, "objective.divergence='kl'"),
         (
             "objective",
@@ -257,6 +287,7 @@ class TestNonFiniteLoss:
         ),
         ("objective", {"temperature": 3.0}, CacheMismatchError, "temperature.*expected 3.0"),
         ("student", {"dtype": "int8"}, ValueError, "student.dtype='int8' must be"),
+        ("student", {"param_dtype": "float16"}, ValueError, "student.param_dtype='float16' must"),
         ("student", {"remat": "some"}, ValueError, "remat='some' must be one of"),
         ("student", {"layers": (0, 2)}, ValueError, r"student.layers=\(0, 2\) .* 0 to 1"),
         ("student", {"source": "nowhere"}, FileNotFoundError, "'nowhere'"),
@@ -284,13 +315,14 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
     ],
 )
 def test_a_cache_of_something_else_is_refused_by_name_before_anything_is_written(
-    config, tmp_path, fingerprints, field, value
+    config, tmp_path, model_directory, field, value
 ):
-    other = random_cache(tmp_path / "other", [(5, 3)], **{**fingerprints, field: value})
+    made_from = {**fingerprints(model_directory), field: value}
+    other = random_cache(tmp_path / "other", [(5, 3)], **made_from)
     name = "config.teacher.source" if field == "config" else field
     expect = {"corpus_fingerprint": "corpus", "config.teacher.source": "mine"}
     with pytest.raises(CacheMismatchError, match=f"{name}: got .*, expected "):
-        train(config, [other], tmp_path / "run", expect=expect)
+        train(config, [other], tmp_path / "run", expect=[expect])
     assert not (tmp_path / "run").exists()
 
 

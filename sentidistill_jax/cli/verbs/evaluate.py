@@ -19,8 +19,9 @@ def _flags(values: flags.FlagValues) -> None:
 
 
 def _run(values: flags.FlagValues) -> None:
+    from sentidistill_jax.reporting.runs import read_scores
+    from sentidistill_jax.reporting.tables import table
     from sentidistill_jax.stages import evaluate
-    from sentidistill_jax.stages.report import markdown_table, read_scores
     from sentidistill_jax.stages.teacher import Teacher
 
     workdir = common.workdir(values)
@@ -31,7 +32,7 @@ def _run(values: flags.FlagValues) -> None:
         config.student.source, config.student.layers = values.model, ()
         name = values.name or values.model.rstrip("/").split("/")[-1]
         evaluate.evaluate_student(name, config, workdir)
-    print(markdown_table(read_scores([workdir.root])))
+    print(table(read_scores([workdir.root]), "markdown"))
 
 
 VERB = Verb(_flags, _run)

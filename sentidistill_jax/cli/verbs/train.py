@@ -8,6 +8,7 @@ from absl import flags
 
 from sentidistill_jax.cli import common
 from sentidistill_jax.cli.main import Verb
+from sentidistill_jax.host_memory import keep_freed_memory
 
 
 def _flags(values: flags.FlagValues) -> None:
@@ -15,6 +16,7 @@ def _flags(values: flags.FlagValues) -> None:
 
 
 def _run(values: flags.FlagValues) -> None:
+    keep_freed_memory()
     from sentidistill_jax.stages.students import train_student
 
     print(train_student(values.config, common.workdir(values)))

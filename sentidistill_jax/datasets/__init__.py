@@ -1,0 +1,1 @@
+"""Data sets as tensorflow-datasets builders; importing a builder's package registers it."""

@@ -1,0 +1,66 @@
+"""A grid of texts, header first, as a table for a terminal, for Markdown or for LaTeX."""
+
+import re
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+Format = Literal["text", "markdown", "latex"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    **{character: f"\\{character}" for character in "_%&#${}"},
+}
+
+
+def render_grid(cells: Sequence[Sequence[str]], format: Format) -> str:
+    """Renders rows of equal length; the first column is left-aligned, the others right-aligned.
+
+    Args:
+      cells: Header and rows.
+      format: `text` for a terminal, `markdown` as GitHub reads it, `latex` for booktabs.
+
+    Returns:
+      The table, without a newline at its end.
+
+    Raises:
+      ValueError: If there is no such format.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"format={format!r}, expected one of {', '.join(FORMATS)}.")
+    lines = [[" ".join(cell.split()) for cell in row] for row in cells]  # one line per row
+    if format == "text":
+        return _text(lines)
+    return _markdown(lines) if format == "markdown" else _latex(lines)
+
+
+def _text(lines: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if number == 0 else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _markdown(lines: list[list[str]]) -> str:
+    head, *body = ([cell.replace("|", r"\|") for cell in line] for line in lines)
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *body))
+
+
+def _latex(lines: list[list[str]]) -> str:
+    head, *body = (
+        " & ".join(re.sub(r"[\\~^±_%&#${}]", lambda match: _LATEX[match[0]], cell) for cell in line)
+        + r" \\"
+        for line in lines
+    )
+    begin = rf"\begin{{tabular}}{{l{'r' * (len(lines[0]) - 1)}}}"
+    return "\n".join(
+        [begin, r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
+    )

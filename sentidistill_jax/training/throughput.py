@@ -1,0 +1,99 @@
+"""How fast a run is: tokens, and the share of the hardware's arithmetic that the model gets."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from sentidistill_jax.models.config import ModelConfig
+
+
+class Speed:
+    """Measures a loop from step to step.
+
+    Args:
+      flops_per_step: That an update needs; see `step_flops`.
+      peak_flops: Per second, of all devices together.
+    """
+
+    def __init__(self, flops_per_step: float, peak_flops: float):
+        self._flops_per_step = flops_per_step
+        self._peak_flops = peak_flops
+        self._since = time.perf_counter()
+
+    def start(self) -> None:
+        """From now on time counts."""
+        self._since = time.perf_counter()
+
+    def scalars(self, tokens: int) -> dict[str, float]:
+        """Metrics of the step that has just ended, which went over this many tokens."""
+        now = time.perf_counter()
+        seconds, self._since = now - self._since, now
+        return {
+            "speed/seconds_per_step": seconds,
+            "speed/tokens_per_second": tokens / seconds,
+            "speed/model_flops_utilisation": self._flops_per_step / seconds / self._peak_flops,
+        }
+
+
+def step_flops(
+    config: ModelConfig, params: nnx.State, *, rows: int, seq_length: int, scored_length: int
+) -> float:
+    """Floating-point operations that an update needs, whatever is recomputed on the way.
+
+    Matrix products only, a multiplication and an addition being two operations. Attention counts
+    half of all pairs of positions, those that the causal mask leaves, and the head the scored
+    positions. Each product of the forward pass has one in the backward pass for the gradient of its
+    activations; attention has two, and so has a weight that is trained.
+
+    Args:
+      config: Shape of the model.
+      params: What is trained; adapters count as the thin weights they are.
+      rows: Of a batch.
+      seq_length: Positions of a row, padding included.
+      scored_length: Positions of a row that reach the head.
+    """
+    projections = 2 * config.embed_dim * config.head_dim * (config.num_heads + config.num_kv_heads)
+    weights = config.num_layers * (projections + 3 * config.embed_dim * config.mlp_dim)
+    pairs = seq_length * (seq_length + 1) / 2
+    attention = config.num_layers * 2 * config.num_heads * config.head_dim * pairs
+    head = config.vocab_size * config.embed_dim * scored_length
+    products = 2 * (weights * seq_length + head) + 3 * attention
+    for path, variable in nnx.to_flat_state(params):
+        axes = variable.get_metadata()["axes"]
+        if path[0] == "layers" and len(axes) > 2:  # no norm and no bias
+            products += variable.get_value().size * seq_length
+        elif path == (("embedding",) if config.tie_embeddings else ("lm_head",)):
+            products += head
+    return 2.0 * rows * products
+
+
+def peak_flops(dtype: DTypeLike, *, size: int = 2048, repeats: int = 3) -> float:
+    """Floating-point operations per second of the first device, as a large matrix product has them.
+
+    Args:
+      dtype: Of the operands; sums are float32.
+      size: Of the square matrices.
+      repeats: The fastest counts.
+    """
+    operand = jax.device_put(jnp.ones((size, size), dtype), jax.local_devices()[0])
+    product = jax.jit(lambda x: jnp.dot(x, x, preferred_element_type=jnp.float32))
+    product(operand).block_until_ready()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        product(operand).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds)
+
+
+def device_memory() -> dict[str, float]:
+    """Largest and current use over this process's devices, in GiB; {} where none is reported."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    return {
+        f"memory/{name}_gib": max(one[key] for one in stats) / 2**30
+        for name, key in (("in_use", "bytes_in_use"), ("peak", "peak_bytes_in_use"))
+        if all(key in one for one in stats)
+    }
