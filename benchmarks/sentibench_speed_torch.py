@@ -21,7 +21,7 @@ def main(directory: str, dtype: str, threads: int) -> None:
     for line in sys.stdin:
         question = json.loads(line)
         prompts, batch, words = question["prompts"], question["batch"], question["label_words"]
-        ids = [tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in words]
+        ids = [tokenizer.encode(word, add_special_tokens=False)[0] for word in words]
         logits, texts = [], []
         start = time.perf_counter()
         for first in range(0, len(prompts), batch):

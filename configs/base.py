@@ -38,6 +38,9 @@ def get_config() -> ConfigDict:
     config.teacher.source = "smollm2-135m-instruct"
     config.teacher.dtype = "float32"
     config.teacher.tokens_per_batch = 2048  # rows x padded length of a forward pass
+    # Each process has a whole teacher on its own devices, laid out as `mesh` says; False: one lies
+    # over the devices of all processes, for a teacher that those of one cannot hold.
+    config.teacher.per_process = True
 
     # The teacher's own labels: calibrated, and averaged over draws of demonstrations.
     config.annotate = ConfigDict()
@@ -75,8 +78,10 @@ def get_config() -> ConfigDict:
 
     # What is kept of its distributions.
     config.cache = ConfigDict()
-    config.cache.mode = "top_k"
-    config.cache.top_k = 32
+    config.cache.mode = "top_k"  # top_k, top_p (an adaptive number of entries) or sampled
+    config.cache.top_k = 32  # most entries chosen by rank; not in mode sampled
+    config.cache.top_p = 0.995  # mode top_p: the mass that the smallest kept set must cover
+    config.cache.num_draws = 50  # mode sampled: tokens drawn from the teacher at each position
     config.cache.temperatures = (1.0,)  # at which the tail mass is kept
     config.cache.codec = "fast"
     config.cache.records_per_shard = 512
@@ -108,6 +113,7 @@ def get_config() -> ConfigDict:
     config.objective.temperature = 1.0
     config.objective.temperature_schedule = ()  # (fraction of the run, temperature) to jump to
     config.objective.label_weight = 0.0  # of the KL over label words
+    config.objective.renormalize_top_k = False  # forget the tail; for comparison
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "adamw"  # adamw, adafactor, lion or muon

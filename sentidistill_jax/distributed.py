@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 import jax
+from jax.experimental import multihost_utils
 
 from sentidistill_jax.errors import EXIT_RESTART
 
@@ -262,3 +263,9 @@ def start(environment: Mapping[str, str] = os.environ) -> Job:
 def is_leader() -> bool:
     """Whether this process writes what all have in common."""
     return jax.process_index() == 0
+
+
+def wait_for_all(point: str) -> None:
+    """Returns once every process has come to this point of the program."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(point)

@@ -148,6 +148,13 @@ def constrain(array: jax.Array, axes: Sequence[str | None]) -> jax.Array:
     )
 
 
+def axis_that_splits(name: str, dim: int) -> str | None:
+    """The one mesh axis that a logical axis of this size is split over, None if it is whole."""
+    mesh = jax.sharding.get_abstract_mesh()
+    (axis,) = _divisible(partition_spec((name,)), (dim,), mesh)
+    return axis if axis is not None and mesh.shape[axis] > 1 else None
+
+
 def state_shardings(state: Tree, mesh: Mesh) -> Tree:
     """A NamedSharding for every leaf of an NNX state, from its variables' logical axes."""
 

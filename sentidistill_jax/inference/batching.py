@@ -54,6 +54,8 @@ class ScoreBatch:
     segment_ids: Int[Array, "rows seq"]  # 0 is padding
     predict_from: Int[Array, "rows scored"]  # where in the row a prediction is made
     chosen: Int[Array, "rows scored chosen"]
+    seeds: Int[Array, "rows scored"]  # of the request that a position belongs to
+    offsets: Int[Array, "rows scored"]  # of the position in what that request asks for
 
 
 @jax.tree_util.register_dataclass
@@ -179,6 +181,8 @@ def _packed_batch(
         "segment_ids": np.zeros((rows, row_length), np.int32),
         "predict_from": np.zeros((rows, scored), np.int32),
         "chosen": np.full((rows, scored, width), -1, np.int32),
+        "seeds": np.zeros((rows, scored), np.int32),
+        "offsets": np.zeros((rows, scored), np.int32),
     }
     for row, indices in enumerate(packed):
         views = {name: array[row] for name, array in arrays.items()}
@@ -196,6 +200,8 @@ def _fill_row(row: dict[str, np.ndarray], requests: list[ScoreRequest], offset: 
         row["positions"][here] = offset + np.arange(len(own))
         row["segment_ids"][here] = segment
         row["predict_from"][there] = here.stop - request.count + np.arange(request.count)
+        row["seeds"][there] = request.seed
+        row["offsets"][there] = np.arange(request.count)
         row["chosen"][there, : request.chosen.shape[1]] = request.chosen
         at, scored_at = here.stop, there.stop
 

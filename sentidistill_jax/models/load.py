@@ -88,3 +88,17 @@ def load_model(source: str, mesh: Mesh, **options: Any) -> LoadedModel:
     decoder = load_decoder(config, tensors, mesh, **options)
     tokenizer = transformers.AutoTokenizer.from_pretrained(path)
     return LoadedModel(decoder, tokenizer, _hash_files(weight_files(path)), source)
+
+
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of what `load_model` would load, without its weights.
+
+    Raises:
+      FileNotFoundError: If there is nothing at `source`.
+    """
+    path = embedded_path(source) if source in EMBEDDED else pathlib.Path(source)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no model at {source!r}; check the path.")
+    if path.suffix == ".gguf":
+        return GGUFFile(path).tokenizer()
+    return transformers.AutoTokenizer.from_pretrained(path)

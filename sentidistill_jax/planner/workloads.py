@@ -16,6 +16,7 @@ from sentidistill_jax.data.batch import Batch
 from sentidistill_jax.data.loader import MAX_LABELS, BatchShape
 from sentidistill_jax.inference import steps
 from sentidistill_jax.inference.batching import ScoreBatch
+from sentidistill_jax.inference.distribution import Keep
 from sentidistill_jax.models.config import ModelConfig
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.training.objectives import Objective
@@ -242,8 +243,7 @@ class TeachWorkload:
                 self._batch(mesh),
                 None,
                 graphdef=graphdef,
-                k=self.top_k,
-                temperatures=self.temperatures,
+                keep=Keep(self.top_k, self.temperatures),
             )
 
     def resident(self, mesh: Mesh) -> dict[str, int]:
@@ -260,7 +260,10 @@ class TeachWorkload:
         def of(*dims: int) -> Any:
             return _placed(jax.ShapeDtypeStruct((rows, *dims), jnp.int32), mesh, ("batch",))
 
-        return ScoreBatch(of(seq), of(seq), of(seq), of(scored), of(scored, MAX_LABELS + 1))
+        return ScoreBatch(
+            tokens=of(seq), positions=of(seq), segment_ids=of(seq), predict_from=of(scored),
+            chosen=of(scored, MAX_LABELS + 1), seeds=of(scored), offsets=of(scored),
+        )  # fmt: skip
 
 
 def abstract_decoder(model: ModelConfig, *, dtype: str, remat: str) -> Decoder:

@@ -70,6 +70,7 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
         [workdir.cache(stage) / "records" for stage in weights],
         directory,
         cache_weights=list(weights.values()),
+        expect=[_made_from(config, workdir, stage) for stage in weights],
         on_start=begin,
         interval=watched.interval,
         on_interval=_watch(config, directory) if watched.interval else None,
@@ -112,3 +113,12 @@ def _watch(
         return scores
 
     return on_interval
+
+
+def _made_from(config: Config, workdir: Workdir, stage: str) -> dict[str, object]:
+    """What the cache of a stage must have been made from."""
+    made_from: dict[str, object] = {"config.teacher.source": config.teacher.source}
+    prompts = workdir.prompts(stage) / "prompts.jsonl"
+    if prompts.is_file():  # the cache is all that must be where training runs
+        made_from["corpus_fingerprint"] = file_fingerprint(prompts)
+    return made_from

@@ -1,5 +1,6 @@
 """The training loop; reads from top to bottom."""
 
+import dataclasses
 import functools
 import operator
 import pathlib
@@ -13,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sentidistill_jax import sharding
+from sentidistill_jax.artifact import fingerprint
 from sentidistill_jax.checkpoint import Checkpoints
 from sentidistill_jax.data.loader import BatchShape, PackedBatches, iterate
 from sentidistill_jax.data.teacher_cache import open_cache
@@ -75,6 +77,7 @@ def train(
     workdir: pathlib.Path,
     *,
     cache_weights: Sequence[float] | None = None,
+    expect: Sequence[Mapping[str, object]] | None = None,
     on_start: Callable[[], None] = lambda: None,
     interval: int = 0,
     on_interval: Callable[[int, LoadedModel], Mapping[str, float]] | None = None,
@@ -86,6 +89,8 @@ def train(
       caches: Directories of finished teacher caches; together they are one epoch.
       workdir: Gets checkpoints and metrics; a run that is found there is resumed.
       cache_weights: Factor of the loss of each cache's tokens; 1 by default.
+      expect: What each cache must have been made from, beside what the student tells; see
+        `open_cache`.
       on_start: Called once all settings have been checked, before anything is written.
       interval: Steps between calls of `on_interval`, which the last step is followed by as well.
       on_interval: Looks at what would be exported after a step; returns metrics to be
@@ -96,7 +101,8 @@ def train(
 
     Raises:
       ValueError: If sizes do not fit one another, or a setting means nothing.
-      CacheMismatchError: If a cache was made for another tokenizer or lacks a temperature.
+      CacheMismatchError: If a cache was made for another tokenizer, chat template or vocabulary or
+        from something else than expected, lacks the tail at a temperature, or is incomplete.
       NonFiniteLossError: If the loss or the gradient stops being finite.
       Interrupted: After SIGTERM or SIGINT, once the state is saved.
     """
@@ -106,14 +112,22 @@ def train(
 
     # 2. Student, and the caches it learns from.
     student = load_student(config, mesh)
-    expect = {"tokenizer_fingerprint": tokenizer_fingerprint(student.tokenizer)}
+    of_student = {
+        "tokenizer_fingerprint": tokenizer_fingerprint(student.tokenizer),
+        "chat_template_fingerprint": fingerprint(student.tokenizer.chat_template),
+        "vocab_size": student.decoder.config.vocab_size,
+    }
+    readers = [
+        open_cache(cache, expect={**of_student, **further})
+        for cache, further in zip(caches, expect or [{}] * len(caches), strict=True)
+    ]
     objective = Objective(**config.objective.to_dict())
     shape = BatchShape(
         config.data.global_batch_size, config.data.seq_length, config.data.scored_length
     )
     part, num_parts = sharding.batch_part(mesh)
     batches = PackedBatches(
-        [open_cache(cache, expect=expect) for cache in caches],
+        readers,
         shape,
         epochs=config.data.epochs,
         seed=config.seed,
@@ -123,6 +137,7 @@ def train(
         process_index=part,
         process_count=num_parts,
     )
+    objective = dataclasses.replace(objective, sampled=batches.sampled)
     total_steps = len(batches)
 
     # 3. Optimizer and state.
@@ -152,7 +167,7 @@ def train(
         seed=config.seed,
     )
     model_config, dtype = student.decoder.config, student.decoder.dtype
-    tokenizer, fingerprint, source = student.tokenizer, student.fingerprint, student.source
+    tokenizer, weights, source = student.tokenizer, student.fingerprint, student.source
     del student  # what was cast would lie in memory twice
     with jax.set_mesh(mesh):
         average = settings.ema_decay > 0
@@ -232,7 +247,7 @@ def train(
                 # Only a student whose loss was finite is worth a look, which no step is timed with.
                 report(*pending, last_saved=last_saved)
                 pending = None
-                live = LoadedModel(student_of(state), tokenizer, fingerprint, source)
+                live = LoadedModel(student_of(state), tokenizer, weights, source)
                 writer.write(step, on_interval(step, live))
                 speed.start()
             if stop.agreed():
@@ -253,7 +268,7 @@ def train(
             f"stopped by {stop.reason.name} after step {int(state.step)} of {total_steps}, which"
             f" is saved in {workdir}; run the same command again to go on."
         )
-    return LoadedModel(student_of(state), tokenizer, fingerprint, str(workdir))
+    return LoadedModel(student_of(state), tokenizer, weights, str(workdir))
 
 
 def _report(
