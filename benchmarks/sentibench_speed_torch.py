@@ -36,7 +36,8 @@ def main(directory: str, dtype: str, threads: int) -> None:
                     pad_token_id=tokenizer.pad_token_id,
                 )
             if ids:
-                logits += output.scores[0][:, ids].float().tolist()
+                (scores,) = output.scores  # pyright: ignore[reportOptionalIterable]
+                logits += scores[:, ids].float().tolist()
             else:
                 new = output.sequences[:, inputs["input_ids"].shape[1] :]
                 texts += tokenizer.batch_decode(new, skip_special_tokens=True)
