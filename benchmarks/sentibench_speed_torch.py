@@ -36,7 +36,7 @@ def main(directory: str, dtype: str, threads: int) -> None:
                     pad_token_id=tokenizer.pad_token_id,
                 )
             if ids:
-                (scores,) = output.scores  # pyright: ignore[reportOptionalIterable]
+                (scores,) = output.scores  # pyright: ignore[reportGeneralTypeIssues]
                 logits += scores[:, ids].float().tolist()
             else:
                 new = output.sequences[:, inputs["input_ids"].shape[1] :]
