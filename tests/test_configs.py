@@ -48,7 +48,7 @@ def runs(path: pathlib.Path) -> list[Config]:
 # Sections whose keys are data: tasks, sources, perspectives.
 _OPEN = (
     "texts.max_per_source", "annotate.tasks", "annotate.priors", "knowdist.perspectives",
-    "icldist.tasks", "evaluation.max_examples",
+    "icldist.tasks", "evaluation.max_examples", "teacher.endpoint.extra_body",
 )  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def test_values_are_accepted(path):
         for task in config.annotate.tasks:
             nothing: Any = None
             settings = config.annotate
-            labeller = LabelTeacher(nothing, nothing, task, settings.k_shot, settings.draws)
+            labeller = LabelTeacher(nothing, task, settings.k_shot, settings.draws)
             labeller.prior(config.annotate.priors.get(task))
         steps = 100
         schedule = make_schedule(

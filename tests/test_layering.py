@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parents[1] / PACKAGE
 LAYERS = (
     ("errors", "settings", "workdir", "artifact", "sharding", "metric_writer", "checkpoint"),
     ("corpus", "evaluation", "data", "models"),
-    ("inference", "export"),
+    ("inference", "export", "endpoint"),
     ("teacher", "training"),
     ("stages",),
     ("cli",),

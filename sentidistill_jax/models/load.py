@@ -88,3 +88,18 @@ def load_model(source: str, mesh: Mesh, **options: Any) -> LoadedModel:
     decoder = load_decoder(config, tensors, mesh, **options)
     tokenizer = transformers.AutoTokenizer.from_pretrained(path)
     return LoadedModel(decoder, tokenizer, _hash_files(weight_files(path)), source)
+
+
+def load_tokenizer(source: str) -> tuple[PreTrainedTokenizerBase, int]:
+    """Tokenizer and vocabulary size of what `load_model` would load, without its weights.
+
+    Raises:
+      FileNotFoundError: If there is nothing at `source`.
+      ValueError: If what is there is not a model this project computes.
+    """
+    path = embedded_path(source) if source in EMBEDDED else pathlib.Path(source)
+    if path.suffix == ".gguf":
+        file = GGUFFile(path)
+        return file.tokenizer(), file.config.vocab_size
+    config, _ = read_hf_directory(path)
+    return transformers.AutoTokenizer.from_pretrained(path), config.vocab_size

@@ -18,7 +18,12 @@ from tqdm import tqdm
 from sentidistill_jax import sharding
 from sentidistill_jax.checkpoint import Checkpoints
 from sentidistill_jax.data.loader import BatchShape, PackedBatches, iterate
-from sentidistill_jax.data.teacher_cache import open_cache
+from sentidistill_jax.data.teacher_cache import (
+    TEXT_MODE,
+    CacheMismatchError,
+    CacheReader,
+    open_cache,
+)
 from sentidistill_jax.errors import Interrupted, NonFiniteLossError
 from sentidistill_jax.metric_writer import MetricWriter
 from sentidistill_jax.models.load import LoadedModel, load_model, tokenizer_fingerprint
@@ -52,6 +57,22 @@ def check_batch_size(config: Config, mesh: jax.sharding.Mesh) -> None:
             f"data.global_batch_size={rows} must be a multiple of {ways} (mesh axes data x fsdp ="
             f" {sharding.batch_rows(mesh)}, times data.micro_batches = {micro}); try"
             f" {-(-rows // ways) * ways}."
+        )
+
+
+def check_targets(objective: Objective, readers: Sequence[CacheReader]) -> None:
+    """Refuses a token divergence from a teacher of which only the text is known.
+
+    Raises:
+      CacheMismatchError: If a cache has mode `text` and alpha is above 0.
+    """
+    if objective.alpha > 0 and any(reader.manifest.mode == TEXT_MODE for reader in readers):
+        raise CacheMismatchError(
+            "of a served teacher",
+            [
+                f"it holds text alone, and objective.alpha={objective.alpha} needs distributions;"
+                " set --config.objective.alpha=0"
+            ],
         )
 
 
@@ -99,8 +120,10 @@ def train(
     student = load_student(config, mesh)
     expect = {"tokenizer_fingerprint": tokenizer_fingerprint(student.tokenizer)}
     objective = Objective(**config.objective.to_dict())
+    readers = [open_cache(cache, expect=expect) for cache in caches]
+    check_targets(objective, readers)
     batches = PackedBatches(
-        [open_cache(cache, expect=expect) for cache in caches],
+        readers,
         BatchShape(
             config.data.global_batch_size, config.data.seq_length, config.data.scored_length
         ),

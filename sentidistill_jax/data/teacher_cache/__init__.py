@@ -7,6 +7,7 @@ from sentidistill_jax.data.teacher_cache.inspection import (
     verify,
 )
 from sentidistill_jax.data.teacher_cache.manifest import (
+    TEXT_MODE,
     CacheError,
     CacheManifest,
     CacheMismatchError,
@@ -28,6 +29,7 @@ from sentidistill_jax.data.teacher_cache.selection import (
 from sentidistill_jax.data.teacher_cache.writer import CacheWriter
 
 __all__ = [
+    "TEXT_MODE",
     "CacheError",
     "CacheManifest",
     "CacheMismatchError",
