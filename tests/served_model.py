@@ -27,6 +27,8 @@ class ToyModel:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast):
         self.tokenizer = tokenizer
+        texts = [str(tokenizer.decode([number])) for number in range(len(tokenizer))]
+        self._no_text = np.array(["\ufffd" in text for text in texts])  # parts of characters
 
     def encode(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]  # type: ignore[return-value]
@@ -39,6 +41,7 @@ class ToyModel:
         text = str(self.tokenizer.decode(list(ids)))
         rng = np.random.default_rng(zlib.crc32(text.encode()))
         logits = rng.normal(0, 1.5, len(self.tokenizer))
+        logits[self._no_text] -= 20
         before, colon, said = text.rpartition(":")
         answer = self.answer(before + colon)
         if colon and answer.startswith(said) and said != answer:

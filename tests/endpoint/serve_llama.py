@@ -18,15 +18,16 @@ def main(model: str, port: str) -> None:
         return
     import xllamacpp  # pyright: ignore[reportMissingImports]
 
+    ending = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ending)  # in the server's threads too
     params = xllamacpp.CommonParams()
     params.model.path, params.model_alias = model, {"smollm2"}
     params.hostnames, params.port = ["127.0.0.1"], int(port)
     params.n_ctx, params.n_parallel = 4096, 2
     server = xllamacpp.Server(params)  # runs in threads for as long as it exists
-    signal.sigwait({signal.SIGTERM, signal.SIGINT})
+    signal.sigwait(ending)
     del server
 
 
 if __name__ == "__main__":
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     main(*sys.argv[1:])
