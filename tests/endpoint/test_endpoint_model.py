@@ -47,7 +47,11 @@ def test_label_words_have_the_models_logprobs_where_they_are_listed(server):
     scores = model_of(server, top_logprobs=len(MODEL.tokenizer)).label_scores(PROMPTS, WORDS)
     ids = [MODEL.encode(word)[0] for word in WORDS]
     pieces = [
-        [i for i in range(len(MODEL.tokenizer)) if word.startswith(MODEL.tokenizer.decode([i]))]
+        [
+            i
+            for i in range(len(MODEL.tokenizer))
+            if word.startswith(str(MODEL.tokenizer.decode([i])))
+        ]
         for word in WORDS
     ]
     for prompt, row in zip(PROMPTS, scores.logprobs, strict=True):

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import sys
 
 import jax
 import numpy as np
@@ -62,6 +63,7 @@ def student(tmp_path_factory):
 def run(tmp_path, student, monkeypatch):
     """Runs verbs against a server; returns their exit codes."""
     monkeypatch.setenv("MY_KEY", KEY)
+    monkeypatch.setattr(sys, "argv", sys.argv)  # main() replaces it
     monkeypatch.delenv("SENTIBENCH_DIR", raising=False)
     (student / "mine.txt").write_text(TEXTS)
 

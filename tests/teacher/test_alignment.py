@@ -24,7 +24,7 @@ def tokens(*names):
 
 
 def test_every_token_is_found_by_its_bytes(aligner):
-    for number, piece in enumerate(TOKENIZER.convert_ids_to_tokens(range(len(TOKENIZER)))):
+    for number, piece in enumerate(TOKENIZER.convert_ids_to_tokens(list(range(len(TOKENIZER))))):
         text = TOKENIZER.decode([number])
         if "\ufffd" not in text:
             assert aligner.id_of(text) == number, piece

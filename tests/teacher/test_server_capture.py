@@ -125,7 +125,7 @@ def test_lists_of_every_style_become_the_models_distributions(style, tmp_path):
     words = encode(" positive") + encode(" negative")
     labelled = records[SHOTS.id]
     assert_is_the_model(labelled, SHOTS, " negative\n", {0: words})
-    assert labelled.labels.position == 0
+    assert labelled.labels is not None and labelled.labels.position == 0
     np.testing.assert_array_equal(labelled.labels.ids, words)
     np.testing.assert_allclose(np.exp(labelled.labels.logprobs), [0.2, 0.8], rtol=1e-6)
     bounds = MODEL.logprobs(encode(SHOTS.teacher_prompt))
@@ -150,7 +150,9 @@ def test_without_lists_the_text_alone_is_kept(tmp_path):
         np.testing.assert_array_equal(record.targets.ids, encode(completion))
         np.testing.assert_allclose(np.exp(record.targets.logprobs), 1, rtol=1e-3)
     np.testing.assert_array_equal(records[SHOTS.id].targets.counts, [2, 1])
-    np.testing.assert_allclose(np.exp(records[SHOTS.id].labels.logprobs), [0.2, 0.8], rtol=1e-6)
+    labels = records[SHOTS.id].labels
+    assert labels is not None
+    np.testing.assert_allclose(np.exp(labels.logprobs), [0.2, 0.8], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
