@@ -46,21 +46,15 @@ def test_label_words_have_the_models_logprobs_where_they_are_listed(server):
     server.max_logprobs = 1000
     scores = model_of(server, top_logprobs=len(MODEL.tokenizer)).label_scores(PROMPTS, WORDS)
     ids = [MODEL.encode(word)[0] for word in WORDS]
+    texts = [str(MODEL.tokenizer.decode([number])) for number in range(len(MODEL.tokenizer))]
+    # " p" begins " positive" alone as well; " " begins both.
     pieces = [
-        [
-            i
-            for i in range(len(MODEL.tokenizer))
-            if word.startswith(str(MODEL.tokenizer.decode([i])))
-        ]
+        [number for number, text in enumerate(texts) if word.startswith(text) and text != " "]
         for word in WORDS
     ]
     for prompt, row in zip(PROMPTS, scores.logprobs, strict=True):
         dense = MODEL.logprobs(MODEL.encode(prompt))
-        # " p" begins " positive" alone as well; " " begins both.
-        expected = [
-            np.logaddexp.reduce([dense[i] for i in parts if MODEL.tokenizer.decode([i]) != " "])
-            for parts in pieces
-        ]
+        expected = [np.logaddexp.reduce(dense[parts]) for parts in pieces]
         np.testing.assert_allclose(row, expected, rtol=1e-5)
         assert (row >= dense[ids] - 1e-5).all()
     assert scores.answered.all()
