@@ -23,6 +23,7 @@ from sentidistill_jax.inference.label_scoring import score_labels
 from sentidistill_jax.models.load import LoadedModel
 from sentidistill_jax.settings import Config
 from sentidistill_jax.stages.corpus import sentibench_dir
+from sentidistill_jax.stages.endpoint import teacher_settings
 from sentidistill_jax.stages.sentibench import asked, evaluate_sentibench, protocol, provenance
 from sentidistill_jax.stages.students import trained_fingerprint
 from sentidistill_jax.stages.teacher import Teacher, make_engine
@@ -53,7 +54,7 @@ def zero_shot(engine: Engine, model: LoadedModel, name: str) -> Labeller:
 def evaluate_teacher(config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher]) -> None:
     """Scores the teacher raw and calibrated; the offsets come from training texts."""
     made_from = {
-        "teacher": config.teacher.to_dict(),
+        "teacher": teacher_settings(config),
         "annotations": file_fingerprint(workdir.annotations / "manifest.json"),
     }
     raw, calibrated = (
