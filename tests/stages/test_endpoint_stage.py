@@ -67,10 +67,11 @@ def run(tmp_path, student, monkeypatch):
     monkeypatch.delenv("SENTIBENCH_DIR", raising=False)
     (student / "mine.txt").write_text(TEXTS)
 
-    def run(server, *verbs, **flags):
+    def run(server, *verbs, model=None, **flags):
         file = tmp_path / "tiny.py"
         file.write_text(CONFIG.format(folder=student, url=server.url))
         options = [f"--config.{name.replace('__', '.')}={value}" for name, value in flags.items()]
+        options += [f"--model={model}"] if model else []
         workdir = f"--workdir={tmp_path / 'run'}"
         return [main([verb, f"--config={file}", workdir, *options]) for verb in verbs]
 
@@ -164,3 +165,32 @@ def test_what_cannot_be_served_is_refused_before_anything_is_written(
         assert message in capfd.readouterr().err
         assert len(server.asked) == asked
     assert not (tmp_path / "run" / "cache").exists()
+
+
+@pytest.mark.sentibench
+def test_a_served_model_is_scored_on_sentibench(run, tmp_path, capfd, monkeypatch, sentibench_dir):
+    flags = {
+        "texts__sentibench_dir": sentibench_dir,
+        "evaluation__sentibench_examples": 3,
+        "evaluation__sentibench__datasets": "('sc/sst2', 'absa/acsa_rest16')",
+    }
+    with serving(Sentiments(TOKENIZER)) as server:
+        assert run(server, "corpus", **flags) == [0]
+        server.faults.extend([*["none"] * 4, 401])
+        assert run(server, "evaluate", model="endpoint", **flags) == [2]
+        asked = len(server.asked)
+        assert run(server, "evaluate", model="endpoint", **flags) == [0]
+        assert len(server.asked) - asked == 6 - 4  # what the journal has is not asked again
+    assert "endpoint" in capfd.readouterr().out
+    scores = json.loads((tmp_path / "run/evaluation/endpoint/scores.json").read_text())
+    assert scores["sets"]["sentibench/sc/sst2"]["examples"] == 3
+    assert scores["sets"]["sentibench/absa/acsa_rest16"]["metric"] == "micro_f1"
+    assert scores["provenance"]["endpoint"]["model"] == "toy"
+    assert not files_with(tmp_path / "run", server.url)
+
+
+def test_an_endpoint_is_scored_only_where_one_is_named(run, tmp_path, capfd):
+    with serving(Sentiments(TOKENIZER)) as server:
+        options = {"model": "endpoint", "teacher__endpoint__base_url": ""}
+        assert run(server, "evaluate", **options) == [2]
+        assert "set --config.teacher.endpoint.base_url" in capfd.readouterr().err
