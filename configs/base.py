@@ -88,7 +88,7 @@ def get_config() -> ConfigDict:
     )
 
     # How the teacher writes answers that are not fixed by a label.
-    config.generation = ConfigDict(dict(temperature=0.0, top_p=1.0, max_new_tokens=32))
+    config.generation = ConfigDict(dict(temperature=0.0, top_p=1.0, min_p=0.0, max_new_tokens=32))
 
     # What is kept of its distributions.
     config.cache = ConfigDict()

@@ -90,7 +90,8 @@ class Engine:
         requests: Sequence[GenerateRequest],
         sampling: SamplingConfig,
         *,
-        stop_ids: Sequence[int],
+        stop_ids: Sequence[int] = (),
+        stop_sequences: Sequence[Sequence[int]] = (),
         k: int = 0,
         temperatures: tuple[float, ...] = (1.0,),
         num_draws: int = 0,
@@ -101,6 +102,7 @@ class Engine:
           requests: Prompts; a row's output depends on its prompt and seed only.
           sampling: How tokens are drawn and how many at most.
           stop_ids: A row ends after producing one of these.
+          stop_sequences: Or after producing one of these runs of tokens.
           k: Also return the distribution each token was drawn from, top-k plus the drawn token
               and the request's chosen ones; 0 for none.
           temperatures: At which the tail mass is wanted.
@@ -116,7 +118,8 @@ class Engine:
         inputs = [request.tokens for request in requests]
         self._check(inputs, budget)
         prefix = self._prefix(inputs, at_most=min(map(len, inputs)) - 1)
-        stops = np.asarray(list(stop_ids), np.int32)
+        stops = [np.array([stop], np.int32) for stop in stop_ids]
+        stops += [np.asarray(stop, np.int32) for stop in stop_sequences if len(stop)]
         keep = Keep(k, temperatures, num_draws) if k else None
         for indices, prompts in batching.prompt_batches(
             requests, _length(prefix), budget, self._limits, pad_id=self._pad_id
@@ -180,7 +183,7 @@ class Engine:
         prompts: batching.PromptBatch,
         prefix: KVCache | None,
         count: int,
-        stops: np.ndarray,
+        stops: Sequence[np.ndarray],
         sampling: SamplingConfig,
         keep: Keep | None,
     ) -> list[steps.Drawn]:
@@ -192,14 +195,20 @@ class Engine:
             steps.prefill, prompts, prefix, slots=slots, sampling=sampling, keep=keep
         )
         drawn = [self._fetch(latest)]
-        ended = np.isin(drawn[0].tokens[:count], stops)
+        longest = max(map(len, stops), default=0)
+
+        def just_ended() -> np.ndarray:
+            recent = [step.tokens[:count] for step in drawn[max(0, len(drawn) - longest) :]]
+            return _ends(np.stack(recent, axis=-1), stops) if longest else np.zeros(count, np.bool_)
+
+        ended = just_ended()
         while len(drawn) < budget and not ended.all():
             cache, latest = self._run(
                 steps.decode, prompts, prefix, cache, latest.tokens, len(drawn),
                 sampling=sampling, keep=keep,
             )  # fmt: skip
             drawn.append(self._fetch(latest))
-            ended |= np.isin(drawn[-1].tokens[:count], stops)
+            ended |= just_ended()
         return drawn
 
     def _prefix(self, inputs: Sequence[np.ndarray], *, at_most: int) -> KVCache | None:
@@ -244,13 +253,22 @@ def _length(prefix: KVCache | None) -> int:
     return 0 if prefix is None else prefix.length
 
 
-def _generation(drawn: list[steps.Drawn], row: int, stops: np.ndarray) -> Generation:
-    """One row of what the steps drew, up to its stop token."""
+def _ends(tokens: np.ndarray, stops: Sequence[np.ndarray]) -> np.ndarray:
+    """Of tokens [..., seq]: whether one of the stops ends with the last."""
+    ended = np.zeros(tokens.shape[:-1], np.bool_)
+    for stop in stops:
+        if tokens.shape[-1] >= len(stop):
+            ended |= (tokens[..., -len(stop) :] == stop).all(axis=-1)
+    return ended
+
+
+def _generation(drawn: list[steps.Drawn], row: int, stops: Sequence[np.ndarray]) -> Generation:
+    """One row of what the steps drew, up to where it stops."""
     tokens = np.array([step.tokens[row] for step in drawn], np.int32)
-    hits = np.flatnonzero(np.isin(tokens, stops))
-    length = int(hits[0]) + 1 if hits.size else len(tokens)
+    hits = [end for end in range(1, len(tokens) + 1) if _ends(tokens[:end], stops)]
+    length = hits[0] if hits else len(tokens)
     distribution = jax.tree.map(
         lambda *leaves: np.stack([leaf[row] for leaf in leaves]),
         *(step.distribution for step in drawn[:length]),
     )
-    return Generation(tokens[:length], bool(hits.size), distribution)
+    return Generation(tokens[:length], bool(hits), distribution)

@@ -71,6 +71,11 @@ def teach_from_endpoint(config: Config, workdir: Workdir) -> None:
     prompts_path = workdir.prompts(config.stage) / "prompts.jsonl"
     settings = endpoint_settings(config)
     sampling = SamplingConfig(**config.generation.to_dict())
+    if sampling.min_p:
+        raise ValueError(
+            f"generation.min_p={sampling.min_p} is no field of OpenAI's protocol; where the server"
+            " knows it, set it in teacher.endpoint.extra_body and generation.min_p=0."
+        )
     if config.cache.mode != "top_k" or tuple(config.cache.temperatures) != (1.0,):
         raise ValueError(
             f"cache.mode={config.cache.mode!r} with cache.temperatures="

@@ -186,11 +186,12 @@ def test_bfloat16_scores_are_near_those_of_float32():
 # --- generation ---------------------------------------------------------------------------------
 
 
-def _generate(engine, prompts, *, stop_ids=(), k=0, seeds=None, **sampling: Any):
+def _generate(engine, prompts, *, stop_ids=(), stop_sequences=(), k=0, seeds=None, **sampling: Any):
     seeds = seeds or [0] * len(prompts)
     requests = [GenerateRequest(p, seed) for p, seed in zip(prompts, seeds, strict=True)]
     config = SamplingConfig(**{"max_new_tokens": 8, **sampling})
-    return dict(engine.generate(requests, config, stop_ids=stop_ids, k=k))
+    stops = {"stop_ids": stop_ids, "stop_sequences": stop_sequences}
+    return dict(engine.generate(requests, config, **stops, k=k))
 
 
 @pytest.mark.parametrize("shared", [0, 40])
@@ -265,6 +266,19 @@ def test_a_stop_token_ends_its_row_and_no_other(one_device):
         assert generation.distribution is not None
         assert generation.distribution.tail_logprobs.shape == (length, 1)
         np.testing.assert_array_equal(generation.distribution.chosen_ids[:, 0], generation.tokens)
+
+
+def test_a_stop_sequence_ends_its_row_where_all_of_it_has_been_written(one_device):
+    (prompt, other) = _texts([9, 12], seed=6)
+    free = _generate(one_device, [prompt, other])
+    stop = free[0].tokens[3:6].tolist()
+    # Its first token alone, or half of it, ends nothing.
+    never = [stop[0], stop[0] + 1, stop[1]]
+    stopped = _generate(one_device, [prompt, other], stop_ids=(), stop_sequences=[never, stop])
+    assert len(stopped[0].tokens) == 6 and stopped[0].stopped
+    np.testing.assert_array_equal(stopped[0].tokens, free[0].tokens[:6])
+    np.testing.assert_array_equal(stopped[1].tokens, free[1].tokens)
+    assert not stopped[1].stopped
 
 
 def test_nothing_is_computed_after_the_last_row_has_ended(one_device, monkeypatch):

@@ -59,6 +59,18 @@ def test_a_top_p_of_one_leaves_every_token():
     assert set(_drawn([0, 0, 0, 0.5, 0, 0], temperature=1.0)) == set(range(VOCAB))
 
 
+@settings(deadline=None, max_examples=60)
+@given(_LOGITS, st.sampled_from([0.05, 0.3, 1.0]), st.sampled_from([0.5, 1.0]))
+def test_min_p_draws_nothing_far_less_likely_than_the_likeliest(logits, min_p, temperature):
+    probs = _probs(logits, temperature)
+    allowed = set(np.flatnonzero(probs >= min_p * probs.max() * (1 - 1e-5)))
+    assert set(_drawn(logits, temperature=temperature, min_p=min_p)) <= allowed
+
+
+def test_min_p_leaves_what_is_likely_enough():
+    assert set(_drawn([0, 0.5, 0.5, 0.2, -9, -9], temperature=1.0, min_p=0.5)) == {0, 1, 2, 3}
+
+
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_tokens_are_drawn_as_often_as_their_probabilities_say(temperature):
     logits = np.array([0.0, 1.0, 2.0, -1.0, 0.5, -2.0])
@@ -76,7 +88,15 @@ def test_temperature_zero_takes_the_likeliest_and_the_first_of_several():
 
 
 @pytest.mark.parametrize(
-    "fields", [{"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}, {"max_new_tokens": 0}]
+    "fields",
+    [
+        {"temperature": -1.0},
+        {"top_p": 0.0},
+        {"top_p": 1.5},
+        {"min_p": -0.1},
+        {"min_p": 1.1},
+        {"max_new_tokens": 0},
+    ],
 )
 def test_impossible_settings_are_refused(fields):
     with pytest.raises(ValueError, match="expected temperature >= 0, 0 < top_p <= 1"):
