@@ -22,5 +22,7 @@ def export(model: LoadedModel, directory: pathlib.Path, *, dtype: str = "float32
     shutil.rmtree(temporary, ignore_errors=True)
     write_hf_directory(model.decoder, temporary, dtype=dtype)
     model.tokenizer.save_pretrained(temporary)
+    if model.trimmed is not None:
+        model.trimmed.save(temporary)
     shutil.rmtree(directory, ignore_errors=True)
     temporary.rename(directory)

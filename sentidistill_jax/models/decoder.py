@@ -6,6 +6,7 @@ h kv head, g query heads per kv head, d head_dim, f mlp, v vocab.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -284,6 +285,32 @@ class Decoder(nnx.Module):
         Returns:
           Final normalised hidden states and the updated cache (None without one).
         """
+        x, cache, _ = self._run(tokens, positions, segment_ids, cache, prefix)
+        return self.final_norm(x), cache
+
+    def layer_statistics(
+        self,
+        tokens: Int[Array, "batch seq"],
+        positions: Int[Array, "batch seq"],
+        measure: Callable[[jax.Array, jax.Array], Any],
+        *,
+        segment_ids: Int[Array, "batch seq"] | None = None,
+    ) -> Any:
+        """What `measure` finds in the hidden states before and after each layer.
+
+        Args:
+          tokens: Token ids.
+          positions: Position of each token in its text.
+          measure: Maps two arrays [batch, seq, embed] to a tree of arrays.
+          segment_ids: As in a call.
+
+        Returns:
+          The trees of all layers, stacked along a leading layers dim.
+        """
+        return self._run(tokens, positions, segment_ids, None, None, measure)[2]
+
+    def _run(self, tokens, positions, segment_ids, cache, prefix, measure=None):
+        """Hidden states before the final norm, the cache, and what was measured in the layers."""
         if cache is None:
             mask = _causal_mask(tokens.shape, segment_ids)
         else:
@@ -295,7 +322,9 @@ class Decoder(nnx.Module):
         def apply_layer(carry, scanned):
             x, cache = carry
             index, layer, layer_prefix = scanned
-            return nnx.merge(graphdef, layer)(x, positions, mask, index, cache, layer_prefix), None
+            block = nnx.merge(graphdef, layer)
+            after, cache = block(x, positions, mask, index, cache, layer_prefix)
+            return (after, cache), None if measure is None else measure(x, after)
 
         policy = REMAT_POLICIES[self.remat]
         if policy is not None:
@@ -307,5 +336,5 @@ class Decoder(nnx.Module):
         x = constrain(jnp.take(table, tokens, axis=0).astype(self.dtype), _ACTIVATION)
         scanned_prefix = None if prefix is None else (prefix.key[:, 0], prefix.value[:, 0])
         scanned = (jnp.arange(self.config.num_layers), layers, scanned_prefix)
-        (x, cache), _ = lax.scan(apply_layer, (x, cache), scanned)
-        return self.final_norm(x), cache
+        (x, cache), measured = lax.scan(apply_layer, (x, cache), scanned)
+        return x, cache, measured

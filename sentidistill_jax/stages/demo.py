@@ -3,7 +3,7 @@
 import functools
 import time
 
-from sentidistill_jax.settings import Config
+from sentidistill_jax.settings import Config, take_whole
 from sentidistill_jax.stages import corpus, evaluate
 from sentidistill_jax.stages.report import report
 from sentidistill_jax.stages.students import train_student
@@ -42,7 +42,7 @@ def demo(config: Config, workdir: Workdir) -> None:
         say(f"training {run.name}")
         train_student(run, workdir)
         trained = run.copy_and_resolve_references()
-        trained.student.source, trained.student.layers = f"students/{run.name}", ()
+        take_whole(trained.student, f"students/{run.name}")
         evaluate.evaluate_student(f"student-{run.name}", trained, workdir)
     output = workdir.root / "report"
     table = report([workdir.root], output, reference="student-before")

@@ -23,7 +23,7 @@ from sentidistill_jax.inference.label_scoring import score_labels
 from sentidistill_jax.models.load import LoadedModel
 from sentidistill_jax.settings import Config
 from sentidistill_jax.stages.corpus import sentibench_dir
-from sentidistill_jax.stages.students import trained_fingerprint
+from sentidistill_jax.stages.students import student_caches, trained_fingerprint
 from sentidistill_jax.stages.teacher import Teacher, make_engine
 from sentidistill_jax.teacher.calibration import ensemble
 from sentidistill_jax.training.train import load_student
@@ -87,9 +87,11 @@ def evaluate_teacher(config: Config, workdir: Workdir, load_teacher: Callable[[]
 def evaluate_student(name: str, config: Config, workdir: Workdir) -> None:
     """Scores the student that `config.student` describes under a name of its own."""
     source = config.student.source
+    cut_by = student_caches(config, workdir)
     made_from = {
         "student": config.student.to_dict(),
         "trained": trained_fingerprint(source, workdir),
+        "student_caches": list(cut_by.values()),
     }
     artifact = _artifact(name, config, workdir, made_from)
     if artifact.finished:
@@ -99,7 +101,7 @@ def evaluate_student(name: str, config: Config, workdir: Workdir) -> None:
     with config.unlocked():
         config.student.source = workdir.model_source(source)
     mesh = sharding.make_mesh(config.mesh)
-    model = load_student(config, mesh)
+    model = load_student(config, mesh, list(cut_by))
     engine = make_engine(model, mesh, 8 * config.teacher.tokens_per_batch)
     evaluate(artifact, config, workdir, zero_shot(engine, model, name), (engine, model))
 

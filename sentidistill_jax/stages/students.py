@@ -6,7 +6,7 @@ from sentidistill_jax.artifact import Artifact, file_fingerprint
 from sentidistill_jax.export import export
 from sentidistill_jax.settings import Config
 from sentidistill_jax.sharding import make_mesh
-from sentidistill_jax.training.train import check_batch_size, train
+from sentidistill_jax.training.train import check_batch_size, cut_of, train
 from sentidistill_jax.workdir import Workdir
 
 # Sections that decide what a student becomes; a run may go on with others changed. Of the mesh only
@@ -18,6 +18,27 @@ def trained_fingerprint(source: str, workdir: Workdir) -> str:
     """Hash of the manifest of `students/<name>`; "" for a model that was not trained here."""
     manifest = workdir.root / source / "manifest.json"
     return file_fingerprint(manifest) if manifest.is_file() else ""
+
+
+def student_caches(config: Config, workdir: Workdir) -> dict[pathlib.Path, str]:
+    """Caches that decide what the student keeps of its source, and hashes of their manifests.
+
+    Raises:
+      FileNotFoundError: If one is not finished.
+    """
+    if not cut_of(config).needs_texts:
+        return {}
+    stages = config.student.caches or config.data.caches.to_dict() or (config.stage,)
+    found = {}
+    for stage in sorted(stages):
+        manifest = workdir.cache(stage) / "manifest.json"
+        if not manifest.is_file():
+            raise FileNotFoundError(
+                f"{manifest} not found, and the student is cut by what is in it; run"
+                f" `sentidistill teach` for {stage} first, or change student.caches."
+            )
+        found[workdir.cache(stage) / "records"] = file_fingerprint(manifest)
+    return found
 
 
 def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
@@ -33,6 +54,7 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
     if min(weights.values()) < 0:
         raise ValueError(f"data.caches={weights} must have weights of at least 0.")
     source = workdir.model_source(config.student.source)
+    cut_by = student_caches(config, workdir)
     artifact = Artifact(
         directory,
         {name: config[name].to_dict() for name in _MADE_FROM}
@@ -41,6 +63,7 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
                 stage: file_fingerprint(workdir.cache(stage) / "manifest.json") for stage in weights
             },
             "initial": trained_fingerprint(config.student.source, workdir),
+            "student_caches": list(cut_by.values()),
             "seed": config.seed,
         },
     )
@@ -53,6 +76,7 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
         [workdir.cache(stage) / "records" for stage in weights],
         directory,
         cache_weights=list(weights.values()),
+        student_caches=list(cut_by),
         on_start=artifact.begin,
     )
     export(model, directory / "model")

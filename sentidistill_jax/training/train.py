@@ -15,16 +15,17 @@ from sentidistill_jax import sharding
 from sentidistill_jax.checkpoint import Checkpoints
 from sentidistill_jax.data.loader import BatchShape, PackedBatches, iterate
 from sentidistill_jax.data.teacher_cache import open_cache
+from sentidistill_jax.data.vocabulary_map import check_tokens
 from sentidistill_jax.errors import Interrupted, NonFiniteLossError
 from sentidistill_jax.metric_writer import MetricWriter
 from sentidistill_jax.models.decoder import Decoder
-from sentidistill_jax.models.load import LoadedModel, load_model, tokenizer_fingerprint
-from sentidistill_jax.models.prune import keep_layers
+from sentidistill_jax.models.load import LoadedModel, load_model
 from sentidistill_jax.settings import Config, float_dtype
 from sentidistill_jax.training.objectives import Objective
 from sentidistill_jax.training.optimizer import make_optimizer, make_schedule
 from sentidistill_jax.training.profiler import StepProfiler
 from sentidistill_jax.training.stop_signals import StopSignals
+from sentidistill_jax.training.student import Cut, cut_student
 from sentidistill_jax.training.throughput import Speed, device_memory, peak_flops, step_flops
 from sentidistill_jax.training.train_step import TrainState, init_state, train_step
 from sentidistill_jax.training.trainable import Lora, take_apart
@@ -56,16 +57,37 @@ def check_batch_size(config: Config, mesh: jax.sharding.Mesh) -> None:
         )
 
 
-def load_student(config: Config, mesh: jax.sharding.Mesh) -> LoadedModel:
-    """The student before training, as `config.student` describes it."""
+def cut_of(config: Config) -> Cut:
+    """What `config.student` keeps of its source."""
     student = config.student
+    return Cut(
+        layers=tuple(student.layers),
+        num_layers=student.num_layers,
+        layer_choice=student.layer_choice,
+        widths=student.slice.to_dict(),
+        vocabulary=student.vocabulary,
+        vocabulary_size=student.vocabulary_size,
+        measured_sequences=student.measured_sequences,
+    )
+
+
+def load_student(
+    config: Config, mesh: jax.sharding.Mesh, caches: Sequence[pathlib.Path]
+) -> LoadedModel:
+    """The student before training, as `config.student` describes it.
+
+    Args:
+      config: See configs/base.py.
+      mesh: Where its parameters go.
+      caches: Directories of finished teacher caches, by which importance and tokens are found; not
+        opened where neither is asked for.
+    """
+    student, cut = config.student, cut_of(config)
     dtype = float_dtype("student.dtype", student.dtype)
     loaded = load_model(student.source, mesh, dtype=dtype, remat=student.remat)
-    if not student.layers:
-        return loaded
-    with jax.set_mesh(mesh):
-        decoder = keep_layers(loaded.decoder, student.layers)
-    return LoadedModel(decoder, loaded.tokenizer, loaded.fingerprint, loaded.source)
+    expect = {"tokenizer_fingerprint": loaded.cache_tokenizer}
+    readers = [open_cache(cache, expect=expect) for cache in caches] if cut.needs_texts else []
+    return cut_student(loaded, cut, readers, mesh)
 
 
 def train(
@@ -74,6 +96,7 @@ def train(
     workdir: pathlib.Path,
     *,
     cache_weights: Sequence[float] | None = None,
+    student_caches: Sequence[pathlib.Path] = (),
     on_start: Callable[[], None] = lambda: None,
 ) -> LoadedModel:
     """Trains a student from teacher caches.
@@ -83,6 +106,7 @@ def train(
       caches: Directories of finished teacher caches; together they are one epoch.
       workdir: Gets checkpoints and metrics; a run that is found there is resumed.
       cache_weights: Factor of the loss of each cache's tokens; 1 by default.
+      student_caches: Those by which the student is cut; `caches` by default.
       on_start: Called once all settings have been checked, before anything is written.
 
     Returns:
@@ -99,20 +123,25 @@ def train(
     check_batch_size(config, mesh)
 
     # 2. Student, and the caches it learns from.
-    student = load_student(config, mesh)
-    expect = {"tokenizer_fingerprint": tokenizer_fingerprint(student.tokenizer)}
+    student = load_student(config, mesh, student_caches or caches)
+    expect = {"tokenizer_fingerprint": student.cache_tokenizer}
+    readers = [open_cache(cache, expect=expect) for cache in caches]
+    new_ids = None if student.trimmed is None else student.trimmed.new_ids
+    if new_ids is not None:
+        check_tokens(readers, new_ids)
     objective = Objective(**config.objective.to_dict())
     shape = BatchShape(
         config.data.global_batch_size, config.data.seq_length, config.data.scored_length
     )
     batches = PackedBatches(
-        [open_cache(cache, expect=expect) for cache in caches],
+        readers,
         shape,
         epochs=config.data.epochs,
         seed=config.seed,
         temperatures=objective.temperatures,
         cache_weights=cache_weights,
         kind_weights=config.data.kind_weights.to_dict(),
+        new_ids=new_ids,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
@@ -145,7 +174,13 @@ def train(
         seed=config.seed,
     )
     model_config, dtype = student.decoder.config, student.decoder.dtype
-    tokenizer, fingerprint = student.tokenizer, student.fingerprint
+    trained = functools.partial(
+        LoadedModel,
+        tokenizer=student.tokenizer,
+        fingerprint=student.fingerprint,
+        source=str(workdir),
+        trimmed=student.trimmed,
+    )
     del student  # what was cast would lie in memory twice
     with jax.set_mesh(mesh):
         average = settings.ema_decay > 0
@@ -241,7 +276,7 @@ def train(
             f"stopped by {stop.reason} after step {int(state.step)} of {total_steps}, which"
             f" is saved in {workdir}; run the same command again to go on."
         )
-    return LoadedModel(student_of(state), tokenizer, fingerprint, str(workdir))
+    return trained(student_of(state))
 
 
 def _report(

@@ -21,6 +21,7 @@ def _flags(values: flags.FlagValues) -> None:
 def _run(values: flags.FlagValues) -> None:
     from sentidistill_jax.reporting.runs import read_scores
     from sentidistill_jax.reporting.tables import table
+    from sentidistill_jax.settings import take_whole
     from sentidistill_jax.stages import evaluate
     from sentidistill_jax.stages.teacher import Teacher
 
@@ -29,7 +30,7 @@ def _run(values: flags.FlagValues) -> None:
         evaluate.evaluate_teacher(values.config, workdir, lambda: Teacher.load(values.config))
     else:
         config = values.config.copy_and_resolve_references()
-        config.student.source, config.student.layers = values.model, ()
+        take_whole(config.student, values.model)
         name = values.name or values.model.rstrip("/").split("/")[-1]
         evaluate.evaluate_student(name, config, workdir)
     print(table(read_scores([workdir.root]), "markdown"))
