@@ -127,7 +127,7 @@ def _narrow(
 def _statistics(
     decoder: Decoder, model: LoadedModel, cut: Cut, readers: Sequence[CacheReader], mesh: Mesh
 ) -> ResidualStatistics:
-    """Measured on the sequences with the smallest keys, which are hashes: a draw, always the same."""
+    """Measured on the sequences with the smallest keys: those are hashes, so it is a fixed draw."""
     every = [
         (reader.keys[index].tobytes(), source, index)
         for source, reader in enumerate(readers)
