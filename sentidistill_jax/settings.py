@@ -9,14 +9,6 @@ import jax.numpy as jnp
 Config = Any
 
 
-def take_whole(student: Config, source: str) -> None:
-    """Makes a `student` section mean a model as it stands: nothing of it is cut."""
-    student.update(
-        source=source, layers=(), num_layers=0, vocabulary="full", vocabulary_size=0, caches=()
-    )
-    student.slice.update(dict.fromkeys(student.slice, 0))
-
-
 def float_dtype(field: str, name: str) -> Any:
     """The dtype that a field names.
 

@@ -20,6 +20,14 @@ def trained_fingerprint(source: str, workdir: Workdir) -> str:
     return file_fingerprint(manifest) if manifest.is_file() else ""
 
 
+def take_whole(student: Config, source: str) -> None:
+    """Makes a `student` section mean a model as it stands: nothing of it is cut."""
+    student.update(
+        source=source, layers=(), num_layers=0, vocabulary="full", vocabulary_size=0, caches=()
+    )
+    student.slice.update(dict.fromkeys(student.slice, 0))
+
+
 def student_caches(config: Config, workdir: Workdir) -> dict[pathlib.Path, str]:
     """Caches that decide what the student keeps of its source, and hashes of their manifests.
 

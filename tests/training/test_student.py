@@ -44,7 +44,7 @@ def logits(model, tokens):
 
 
 def zeroed(model, axes):
-    """The model with random channels of the given axes switched off, and the embed ones that are."""
+    """The model with random channels of the given axes switched off: those that WIDTHS lacks."""
     rng = np.random.default_rng(3)
     config = model.decoder.config
     embed = rng.choice(config.embed_dim, config.embed_dim - WIDTHS["embed"], replace=False)
@@ -122,7 +122,7 @@ def test_label_words_keep_their_own_tokens(model, reader, mesh):
     assert {"positive", "non-irony", "sadness"} <= set(label_words())
     student = cut_student(model, Cut(vocabulary="corpus"), [reader], mesh)
     assert len(student.tokenizer(" positive")["input_ids"]) == 1
-    assert len(student.tokenizer(" many")["input_ids"]) == 5  # no label, and in no sequence
+    assert len(student.tokenizer(" many")["input_ids"]) > 1  # no label, and in no sequence
 
 
 @pytest.mark.parametrize(

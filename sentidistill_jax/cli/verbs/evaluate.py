@@ -21,8 +21,8 @@ def _flags(values: flags.FlagValues) -> None:
 def _run(values: flags.FlagValues) -> None:
     from sentidistill_jax.reporting.runs import read_scores
     from sentidistill_jax.reporting.tables import table
-    from sentidistill_jax.settings import take_whole
     from sentidistill_jax.stages import evaluate
+    from sentidistill_jax.stages.students import take_whole
     from sentidistill_jax.stages.teacher import Teacher
 
     workdir = common.workdir(values)
