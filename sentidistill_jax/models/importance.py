@@ -58,11 +58,11 @@ def residual_statistics(
                 for x in (one, other)
             ]
             cosine = jnp.sum(one * other, axis=-1) / jnp.sqrt(squares[0]) / jnp.sqrt(squares[1])
-            energies = [
+            energy_before, energy_after = (
                 jnp.einsum("bs,bse->e", weights / square, x * x)
                 for x, square in zip((one, other), squares, strict=True)
-            ]
-            return jnp.sum((1 - cosine) * weights), *energies
+            )
+            return jnp.sum((1 - cosine) * weights), energy_before, energy_after
 
         return nnx.merge(graphdef, state).layer_statistics(
             tokens, jnp.asarray(positions), measure, segment_ids=real
@@ -74,7 +74,9 @@ def residual_statistics(
             jax.device_get(step(state, tokens[at : at + _ROWS], real[at : at + _ROWS]))
             for at in range(0, len(tokens), _ROWS)
         ]
-    influence, before, after = (np.sum(arrays, axis=0) / real.sum() for arrays in zip(*parts))  # noqa: B905
+    influence, before, after = (
+        np.sum(arrays, axis=0) / real.sum() for arrays in zip(*parts, strict=True)
+    )
     return ResidualStatistics(influence, np.concatenate([before, after[-1:]]))
 
 

@@ -59,6 +59,7 @@ def test_a_record_in_the_students_ids_is_the_same_record(record):
     new_ids = np.full((VOCAB,), -1, np.int32)
     new_ids[needed] = np.arange(len(needed))
     got = to_student(record, new_ids, TEMPERATURES)
+    assert got.labels is not None
     np.testing.assert_array_equal(needed[got.tokens], record.tokens)
     np.testing.assert_array_equal(needed[got.labels.ids], record.labels.ids)
     np.testing.assert_array_equal(needed[got.targets.ids], np.extract(
