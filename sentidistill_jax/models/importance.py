@@ -1,4 +1,4 @@
-"""Which layers, channels and heads of a decoder matter, measured on texts and on weights."""
+"""Which layers, channels and heads of a decoder matter, measured on texts."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -38,15 +38,9 @@ def residual_statistics(
       sequences: Token ids, each int32 [seq]; at least one.
       mesh: Where the parameters are.
     """
-    longest = max(len(tokens) for tokens in sequences)
-    length = -(-longest // _LENGTH_STEP) * _LENGTH_STEP
-    tokens = np.zeros((-(-len(sequences) // _ROWS) * _ROWS, length), np.int32)
-    real = np.zeros(tokens.shape, np.int32)
-    for row, sequence in enumerate(sequences):
-        tokens[row, : len(sequence)] = sequence
-        real[row, : len(sequence)] = 1
+    tokens, real = _padded([*sequences, *[np.zeros((0,), np.int32)] * (-len(sequences) % _ROWS)])
     graphdef, state = nnx.split(model)
-    positions = np.tile(np.arange(length, dtype=np.int32), (_ROWS, 1))
+    positions = np.tile(np.arange(tokens.shape[1], dtype=np.int32), (_ROWS, 1))
 
     def sums(state: nnx.State, tokens: Array, real: Array) -> tuple[Array, Array, Array]:
         weights = real.astype(jnp.float32)
@@ -114,39 +108,68 @@ def largest(importance: np.ndarray, number: int) -> np.ndarray:
     return np.sort(order, axis=-1)
 
 
-def weight_importance(model: Decoder, axis: str, mesh: Mesh) -> Float[np.ndarray, "layers size"]:
-    """Importance of the channels or heads inside every layer, from the weights alone.
+def width_importance(
+    model: Decoder, sequences: Sequence[np.ndarray], mesh: Mesh
+) -> dict[str, Float[np.ndarray, "layers size"]]:
+    """How much the loss depends on each channel and head inside the layers.
 
-    It is the sum of the logs of the norms of all matrices between the residual stream and a
-    channel (mlp: gate, up and down; kv_heads: key, value, and query and output of its group). A
-    product of norms does not change when scale moves from one matrix to the next, and is zero where
-    one of them is.
+    To first order, removing a group of weights changes the loss by the sum of weight times gradient
+    over the group (arXiv:1906.10771). The importance is its square, added up over the parameters
+    that a channel or head has and over sequences, each with its mean next-token cross entropy.
 
     Args:
       model: Any decoder.
-      axis: `mlp` or `kv_heads`.
+      sequences: Token ids, each int32 [seq]; at least one, of at least two tokens.
       mesh: Where the parameters are.
+
+    Returns:
+      `mlp` and `kv_heads`, the latter with the query heads of its group.
     """
     config = model.config
+    tokens, real = _padded(sequences)
+    positions = jnp.arange(tokens.shape[1])[None]
+    graphdef, state = nnx.split(model)
 
-    def logs(state: nnx.State) -> Array:
-        total = jnp.zeros(())
-        for _, variable in nnx.to_flat_state(state):
+    def loss_of(state: nnx.State, tokens: Array, real: Array) -> Array:
+        decoder = nnx.merge(graphdef, state)
+        hidden, _ = decoder(tokens, positions, segment_ids=real)
+        logprobs = jax.nn.log_softmax(decoder.logits(hidden[:, :-1]), axis=-1)
+        chosen = jnp.take_along_axis(logprobs, tokens[:, 1:, None], axis=-1)[..., 0]
+        weights = real[:, 1:].astype(jnp.float32)
+        return -jnp.sum(chosen * weights) / jnp.sum(weights)
+
+    def squares(state: nnx.State, tokens: Array, real: Array) -> dict[str, Array]:
+        products = jax.tree.map(jnp.multiply, state, jax.grad(loss_of)(state, tokens, real))
+        sums = {
+            "mlp": jnp.zeros((config.num_layers, config.mlp_dim)),
+            "kv_heads": jnp.zeros((config.num_layers, config.num_kv_heads)),
+        }
+        for _, variable in nnx.to_flat_state(products):
             axes = variable.get_metadata()["axes"]
-            value = jnp.square(variable.get_value().astype(jnp.float32))
-            if axis == "kv_heads" and "heads" in axes:  # a group counts as one
-                number = axes.index("heads")
-                shape = value.shape[:number], (config.num_kv_heads, -1), value.shape[number + 1 :]
-                value = value.reshape(sum(shape, ()))
-                axes = tuple("kv_heads" if one == "heads" else one for one in axes)
-                value = value.sum(axis=number + 1)
-            if axis not in axes or "embed" not in axes or axes[0] != "layers":
-                continue
-            others = tuple(n for n, one in enumerate(axes) if one not in ("layers", axis))
-            norms = value.sum(axis=others)
-            total = total + jnp.log(norms) / 2 if total.ndim else jnp.log(norms) / 2
-        return total
+            for number, name in enumerate(axes):
+                axis = "kv_heads" if name == "heads" else name
+                if axis in sums:
+                    others = tuple(n for n in range(1, len(axes)) if n != number)
+                    effect = jnp.sum(variable.get_value().astype(jnp.float32), axis=others)
+                    grouped = effect.reshape(*sums[axis].shape, -1).sum(axis=-1)
+                    sums[axis] += jnp.square(grouped)
+        return sums
 
+    step = jax.jit(squares, out_shardings=replicated(mesh))
     with jax.set_mesh(mesh):
-        state = nnx.state(model, nnx.Param)
-        return np.asarray(jax.jit(logs, out_shardings=replicated(mesh))(state))
+        parts = [
+            jax.device_get(step(state, tokens[row : row + 1], real[row : row + 1]))
+            for row in range(len(sequences))
+        ]
+    return {axis: np.sum([part[axis] for part in parts], axis=0) for axis in ("mlp", "kv_heads")}
+
+
+def _padded(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens, and 1 where they are real, int32 [sequences, length]."""
+    longest = max(len(tokens) for tokens in sequences)
+    shape = len(sequences), -(-longest // _LENGTH_STEP) * _LENGTH_STEP
+    tokens, real = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    for row, sequence in enumerate(sequences):
+        tokens[row, : len(sequence)] = sequence
+        real[row, : len(sequence)] = 1
+    return tokens, real

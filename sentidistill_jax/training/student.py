@@ -13,11 +13,10 @@ from sentidistill_jax.data.vocabulary_map import token_counts
 from sentidistill_jax.evaluation.tasks import TASKS as SENTIBENCH_TASKS
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.importance import (
-    ResidualStatistics,
     choose_layers,
     largest,
     residual_statistics,
-    weight_importance,
+    width_importance,
 )
 from sentidistill_jax.models.load import LoadedModel, tokenizer_fingerprint
 from sentidistill_jax.models.prune import keep_layers
@@ -66,7 +65,7 @@ class Cut:
     def needs_texts(self) -> bool:
         """Whether caches decide something of it."""
         by_importance = self.num_layers > 0 and self.layer_choice == "importance"
-        return by_importance or self.widths.get("embed", 0) > 0 or self.vocabulary == "corpus"
+        return by_importance or any(self.widths.values()) or self.vocabulary == "corpus"
 
 
 def cut_student(
@@ -89,7 +88,8 @@ def cut_student(
         if cut.num_layers:
             influence = np.zeros((decoder.config.num_layers,))
             if cut.layer_choice == "importance":
-                influence = _statistics(decoder, model, cut, readers, mesh).influence
+                sequences = _sequences(model, cut, readers)
+                influence = residual_statistics(decoder, sequences, mesh).influence
             layers = choose_layers(cut.num_layers, cut.layer_choice, influence)
         if layers:
             decoder = keep_layers(decoder, layers)
@@ -104,7 +104,8 @@ def _narrow(
 ) -> Decoder:
     """Keeps the channels and heads of most importance; full widths change nothing."""
     kept: dict[str, np.ndarray] = {}
-    gains = None
+    gains, importance = None, None
+    sequences = _sequences(model, cut, readers) if cut.needs_texts else []
     for axis, width in cut.widths.items():
         full = getattr(decoder.config, AXES[axis])
         if not 0 <= width <= full:
@@ -115,19 +116,18 @@ def _narrow(
         if width in (0, full):
             continue
         if axis == "embed":
-            energy = _statistics(decoder, model, cut, readers, mesh).energy
+            energy = residual_statistics(decoder, sequences, mesh).energy
             kept[axis] = largest(energy.sum(axis=0), width)
             # Norms that keep, on average, the size of what is left.
             gains = np.sqrt(full / width * energy[:, kept[axis]].sum(axis=1))
         else:
-            kept[axis] = largest(weight_importance(decoder, axis, mesh), width)
+            importance = importance or width_importance(decoder, sequences, mesh)
+            kept[axis] = largest(importance[axis], width)
     return slice_axes(decoder, kept, mesh, norm_gains=gains) if kept else decoder
 
 
-def _statistics(
-    decoder: Decoder, model: LoadedModel, cut: Cut, readers: Sequence[CacheReader], mesh: Mesh
-) -> ResidualStatistics:
-    """Measured on the sequences with the smallest keys: those are hashes, so it is a fixed draw."""
+def _sequences(model: LoadedModel, cut: Cut, readers: Sequence[CacheReader]) -> list[np.ndarray]:
+    """Those with the smallest keys, which are hashes: a draw that is always the same."""
     every = [
         (reader.keys[index].tobytes(), source, index)
         for source, reader in enumerate(readers)
@@ -137,7 +137,7 @@ def _statistics(
     for _, source, index in sorted(every)[: cut.measured_sequences]:
         tokens = readers[source][index].tokens
         sequences.append(tokens if model.trimmed is None else model.trimmed.new_ids[tokens])
-    return residual_statistics(decoder, sequences, mesh)
+    return sequences
 
 
 def _trim(

@@ -13,7 +13,7 @@ from sentidistill_jax.models.importance import (
     choose_layers,
     largest,
     residual_statistics,
-    weight_importance,
+    width_importance,
 )
 from sentidistill_jax.models.prune import keep_layers
 from sentidistill_jax.sharding import make_mesh
@@ -110,21 +110,42 @@ def test_what_cannot_be_chosen_is_refused():
 def test_what_has_no_effect_in_a_layer_matters_least_there(
     model, mesh, axis, parameter, index, layer, dead
 ):
-    before = weight_importance(model, axis, mesh)
     broken = copy_of(model)
     zero(broken, parameter, index)
-    after = weight_importance(broken, axis, mesh)
-    changed = np.argwhere(after != before).tolist()
-    assert changed == [[layer, dead]]
-    assert after[layer, dead] == -np.inf
-    assert dead not in largest(after, after.shape[1] - 1)[layer]
+    importance = width_importance(broken, SEQUENCES, mesh)[axis]
+    assert np.argwhere(importance == 0).tolist() == [[layer, dead]]
+    assert dead not in largest(importance, importance.shape[1] - 1)[layer]
 
 
-def test_moving_scale_between_matrices_changes_no_importance(model, mesh):
-    other = copy_of(model)
-    for name, factor in (("up_proj", 4.0), ("down_proj", 0.25)):
-        variable = getattr(other.layers.mlp, name)
-        variable.set_value(variable.get_value() * factor)
-    np.testing.assert_allclose(
-        weight_importance(other, "mlp", mesh), weight_importance(model, "mlp", mesh), atol=1e-5
-    )
+def test_importance_is_what_a_channel_or_head_changes_in_the_loss(model, mesh):
+    """The directional derivative, by differences, of scaling a channel or head in one matrix."""
+    got = width_importance(model, SEQUENCES[:1], mesh)
+    assert {axis: value.shape for axis, value in got.items()} == {
+        "mlp": (3, 80), "kv_heads": (3, 2),
+    }  # fmt: skip
+
+    def loss(name, index, factor):
+        other = copy_of(model)
+        module = other.layers.mlp if name in ("gate_proj", "up_proj", "down_proj") else (
+            other.layers.attention
+        )  # fmt: skip
+        variable = getattr(module, name)
+        variable.set_value(variable.get_value().at[index].multiply(factor))
+        tokens = jnp.asarray(SEQUENCES[0])[None]
+        hidden, _ = other(tokens, jnp.arange(tokens.shape[1])[None])
+        logprobs = jax.nn.log_softmax(other.logits(hidden[0, :-1]), axis=-1)
+        return -float(jnp.mean(jnp.take_along_axis(logprobs, tokens[0, 1:, None], axis=-1)))
+
+    every = slice(None)
+    parts = {
+        ("mlp", 1, 7): [
+            ("gate_proj", (1, every, 7)), ("up_proj", (1, every, 7)), ("down_proj", (1, 7)),
+        ],
+        ("kv_heads", 2, 1): [
+            ("q_proj", (2, every, slice(2, 4))), ("k_proj", (2, every, 1)),
+            ("v_proj", (2, every, 1)), ("o_proj", (2, slice(2, 4))),
+        ],
+    }  # fmt: skip
+    for (axis, layer, index), slices in parts.items():
+        slopes = [(loss(*one, 1.05) - loss(*one, 0.95)) / 0.1 for one in slices]
+        np.testing.assert_allclose(got[axis][layer, index], np.sum(np.square(slopes)), rtol=0.05)
