@@ -147,5 +147,5 @@ def test_importance_is_what_a_channel_or_head_changes_in_the_loss(model, mesh):
         ],
     }  # fmt: skip
     for (axis, layer, index), slices in parts.items():
-        slopes = [(loss(*one, 1.05) - loss(*one, 0.95)) / 0.1 for one in slices]
+        slopes = [(loss(name, at, 1.05) - loss(name, at, 0.95)) / 0.1 for name, at in slices]
         np.testing.assert_allclose(got[axis][layer, index], np.sum(np.square(slopes)), rtol=0.05)
