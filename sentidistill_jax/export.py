@@ -3,12 +3,16 @@
 import pathlib
 import shutil
 
+import jax
+
 from sentidistill_jax.models.hf import write_hf_directory
 from sentidistill_jax.models.load import LoadedModel
 
 
 def export(model: LoadedModel, directory: pathlib.Path, *, dtype: str = "float32") -> None:
     """Writes weights, config and tokenizer; the directory appears complete or not at all.
+
+    Of several processes the first writes; all must call it, for each holds a part of the weights.
 
     Args:
       model: What to write.
@@ -19,8 +23,11 @@ def export(model: LoadedModel, directory: pathlib.Path, *, dtype: str = "float32
       ValueError: If `dtype` is neither.
     """
     temporary = directory.with_name(f".{directory.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
+    if jax.process_index() == 0:
+        shutil.rmtree(temporary, ignore_errors=True)
     write_hf_directory(model.decoder, temporary, dtype=dtype)
+    if jax.process_index() != 0:
+        return
     model.tokenizer.save_pretrained(temporary)
     if model.trimmed is not None:
         model.trimmed.save(temporary)

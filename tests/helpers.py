@@ -21,10 +21,11 @@ from sentidistill_jax.data.teacher_cache import (
     SparseTargets,
     record_key,
 )
-from sentidistill_jax.models.config import PRESETS, ModelConfig
+from sentidistill_jax.models.config import ModelConfig
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.hf import load_decoder
 from sentidistill_jax.models.load import LoadedModel
+from sentidistill_jax.models.presets import PRESETS
 
 TINY = dataclasses.replace(PRESETS["tiny"], num_layers=2)
 KINDS = ("emotion", "polarity", "rewrite")

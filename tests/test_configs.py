@@ -13,6 +13,7 @@ from sentidistill_jax.corpus.perspectives import PERSPECTIVES
 from sentidistill_jax.corpus.sources import EMBEDDED_SOURCES
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.models.load import EMBEDDED
+from sentidistill_jax.models.presets import PRESETS
 from sentidistill_jax.settings import Config, float_dtype
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.stages.corpus import check_stage
@@ -95,8 +96,9 @@ def test_names_in_it_are_known(path):
         assert set(config.knowdist.perspectives) <= set(PERSPECTIVES)
         assert set(config.icldist.tasks) <= set(TASKS)
         assert set(config.annotate.priors) <= set(config.annotate.tasks)
-        assert config.teacher.source in EMBEDDED
-        assert config.student.source in EMBEDDED or config.student.source.startswith("students/")
+        known = EMBEDDED.keys() | PRESETS.keys()
+        assert config.teacher.source in known
+        assert config.student.source in known or config.student.source.startswith("students/")
 
 
 @every_config

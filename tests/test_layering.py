@@ -10,19 +10,21 @@ ROOT = pathlib.Path(__file__).parents[1] / PACKAGE
 
 # Lower layers know nothing of higher ones; parts of one layer know nothing of one another.
 LAYERS = (
+    ("errors",),
     (
-        "errors",
         "settings",
         "workdir",
         "artifact",
         "sharding",
         "metric_writer",
         "checkpoint",
+        "distributed",
         "host_memory",
     ),
     ("corpus", "evaluation", "data", "models"),
     ("inference", "export", "datasets"),
     ("teacher", "training", "reporting"),
+    ("planner",),
     ("stages",),
     ("cli",),
 )

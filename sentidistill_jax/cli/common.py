@@ -9,16 +9,33 @@ from ml_collections import config_flags
 from sentidistill_jax.workdir import Workdir
 
 
-def define_config(values: flags.FlagValues, default: str) -> None:
-    """`--config=FILE` with `--config.FIELD=VALUE`, and `--workdir=DIR`."""
-    _load_default(default)
+def define_config(values: flags.FlagValues, default: str, *, required: bool = True) -> None:
+    """`--config=FILE` with `--config.FIELD=VALUE`, and `--workdir=DIR`.
+
+    Args:
+      values: Where the flags are defined.
+      default: The config file that is read without --config.
+      required: Without, the config is None where the default file is not found.
+
+    Raises:
+      FileNotFoundError: If the default config is not under the current directory.
+    """
+    try:
+        load_default(default)
+    except FileNotFoundError:
+        if required:
+            raise
+        default = ""
     config_flags.DEFINE_config_file(
-        "config", default, "Config file; see configs/base.py for its fields.", flag_values=values
+        "config",
+        default or None,
+        "Config file; see configs/base.py for its fields.",
+        flag_values=values,
     )
     define_workdir(values)
 
 
-def _load_default(default: str) -> None:
+def load_default(default: str) -> None:
     """Makes `from configs import base` work wherever the config files lie.
 
     Raises:

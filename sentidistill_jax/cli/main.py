@@ -13,20 +13,30 @@ from collections.abc import Callable, Sequence
 from absl import flags
 
 from sentidistill_jax import __version__
-from sentidistill_jax.errors import Interrupted, NonFiniteLossError
+from sentidistill_jax.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_RESTART,
+    EXIT_USAGE,
+    Interrupted,
+    NonFiniteLossError,
+    Preempted,
+)
 
 # Verb -> what it does, in one line. Its module is sentidistill_jax.cli.verbs.<verb>.
 VERBS = {
     "corpus": "user texts and the teacher's labels to prompts",
     "teach": "prompts to the teacher's answers and its cached distributions",
     "train": "teacher cache to student",
-    "evaluate": "macro-F1 on held-out texts and SentiBench",
+    "evaluate": "F1 on held-out texts and SentiBench",
+    "plan": "memory, traffic and time on a TPU topology, without having it",
     "export": "student to a Hugging Face directory",
     "predict": "label texts with a student",
     "report": "scores of one or more runs to a table, a plot and a page",
     "demo": "the whole story on a laptop: both stages, before and after",
 }
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+# Those that may be one of several processes of a job.
+_DISTRIBUTED = ("corpus", "teach", "train", "evaluate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +79,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(_one_sentence(error))
     except SyntaxError as error:
         return _fail(f"{error.filename}:{error.lineno} is no Python config: {error.msg}.")
+    if name not in _DISTRIBUTED:
+        return _run(module.VERB, values)
+    distributed = importlib.import_module("sentidistill_jax.distributed")
     try:
-        module.VERB.run(values)
+        job = distributed.start()
+    except (OSError, ValueError) as error:
+        return _fail(_one_sentence(error))
+    try:
+        code = _run(module.VERB, values)
+    except Exception as error:
+        if job.alone:
+            raise
+        traceback.print_exc()
+        job.fail(error)
+        code = EXIT_FAILED
+    job.close(code)
+    return code
+
+
+def _run(verb: Verb, values: flags.FlagValues) -> int:
+    try:
+        verb.run(values)
     except (OSError, ValueError) as error:
         return _fail(_one_sentence(error))
     except (AttributeError, KeyError) as error:
@@ -84,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except Interrupted as error:
         print(f"\n{error}", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return EXIT_RESTART if isinstance(error, Preempted) else EXIT_INTERRUPTED
     return 0
 
 

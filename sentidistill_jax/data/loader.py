@@ -69,6 +69,13 @@ class PackedBatches:
                 f"global_batch_size={shape.global_batch_size} must be a multiple of the"
                 f" {process_count} processes."
             )
+        modes = {reader.manifest.mode for reader in readers}
+        self.sampled = "sampled" in modes  # entries are draws, there is no tail
+        if self.sampled and len(modes) > 1:
+            raise ValueError(
+                f"caches of modes {sorted(modes)} got together; expected none of mode 'sampled', or"
+                " that mode alone, since the loss reads draws in another way."
+            )
         self._readers = tuple(readers)
         self._shape = shape
         self._calibrate_answers = calibrate_answers
@@ -90,6 +97,8 @@ class PackedBatches:
         self._cache_weights = [1.0] * len(readers) if cache_weights is None else cache_weights
         self._starts = np.cumsum([0, *(len(reader) for reader in readers)])
         self._entries = max(reader.max_entries for reader in readers)
+        if self.sampled and calibrate_answers:
+            self._entries += MAX_LABELS  # label words that were not drawn
         lengths = np.concatenate([reader.lengths for reader in readers])
         scored = np.concatenate([reader.completion_lengths for reader in readers])
         self.num_sequences = len(lengths)
@@ -155,7 +164,9 @@ class PackedBatches:
             )
             row["kind_ids"][there] = self.kinds.index(record.kind)
             ids, logprobs = record.targets.pad(self._entries)
-            if self._calibrate_answers:
+            if self._calibrate_answers and self.sampled:
+                ids, logprobs = calibrated_draws(record, ids, logprobs)
+            elif self._calibrate_answers:
                 logprobs = calibrated_answer(record, ids, logprobs)
             row["top_k_ids"][there] = ids
             row["top_k_logprobs"][there] = logprobs
@@ -191,6 +202,31 @@ def calibrated_answer(record: CacheRecord, ids: np.ndarray, logprobs: np.ndarray
         )
         moved[labels.position, entry] = mass + logprob
     return moved
+
+
+def calibrated_draws(
+    record: CacheRecord, ids: np.ndarray, logprobs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The record's draws with those of label words spread over all of these as calibrated.
+
+    The share of draws that fell on label words estimates their mass without bias, so what comes out
+    estimates the calibrated distribution without bias, and with less variance.
+    """
+    if record.labels is None:
+        return ids, logprobs
+    labels, row = record.labels, record.labels.position
+    drawn = logprobs[row] > -np.inf
+    of_labels = drawn & np.isin(ids[row], labels.ids)
+    if not of_labels.any():
+        return ids, logprobs
+    others = drawn & ~of_labels
+    mass = np.logaddexp.reduce(logprobs[row, of_labels])
+    new_ids = np.concatenate([ids[row, others], labels.ids])
+    ids, logprobs = ids.copy(), logprobs.copy()
+    moved = np.concatenate([logprobs[row, others], mass + labels.logprobs])
+    ids[row], logprobs[row] = 0, -np.inf
+    ids[row, : len(new_ids)], logprobs[row, : len(new_ids)] = new_ids, moved
+    return ids, logprobs
 
 
 def iterate(batches: PackedBatches, mesh: Mesh, *, start_step: int) -> Iterator[Batch]:

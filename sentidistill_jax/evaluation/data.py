@@ -59,6 +59,17 @@ def resolve_data_dir(data_dir: str | os.PathLike[str] | None = None) -> pathlib.
     return pathlib.Path(chosen)
 
 
+def development_set(dataset: Dataset, examples: int) -> Dataset:
+    """The same task without its test split, to choose a checkpoint by.
+
+    Args:
+      dataset: The data.
+      examples: The last so many of the training items take the place of the test items; the others
+        remain the pool of demonstrations.
+    """
+    return Dataset(dataset.task, dataset.train[:-examples], dataset.train[-examples:])
+
+
 @functools.lru_cache(maxsize=32)
 def _load_dataset(task: Task, data_dir: pathlib.Path) -> Dataset:
     return Dataset(task, read_split(task, "train", data_dir), read_split(task, "test", data_dir))

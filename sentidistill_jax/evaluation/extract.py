@@ -21,3 +21,9 @@ def extract_answer(generation: str, *, lenient: bool = False) -> str:
     if not lenient:
         answer = answer.split("\n", 1)[0]
     return answer.rstrip()
+
+
+def is_complete(generation: str) -> bool:
+    """Whether nothing that may still follow a generation can change its official answer."""
+    answer = generation.lstrip()
+    return "\n" in answer or _NEXT_EXAMPLE in answer

@@ -30,14 +30,15 @@ def prompts(dataset: Dataset, seed: int, k: int) -> Iterator[str]:
         yield build_prompt(dataset, index, seed, k)
 
 
-def build_prompt(dataset: Dataset, index: int, seed: int, k: int) -> str:
+def build_prompt(dataset: Dataset, index: int, seed: int, k: int, *, dropped: int = 0) -> str:
     """Returns the prompt of one test item; see `prompts`.
 
     Args:
       dataset: The data.
       index: Position in the test split, from 0.
       seed: Seed of the demonstrations.
-      k: Demonstrations per prompt.
+      k: Demonstrations drawn per prompt.
+      dropped: How many of them to leave out, those furthest from the test sentence first.
 
     Returns:
       The prompt.
@@ -50,12 +51,24 @@ def build_prompt(dataset: Dataset, index: int, seed: int, k: int) -> str:
         raise IndexError(
             f"index={index} is outside the {len(dataset.test)} test items of {dataset.task.name}."
         )
-    task, item = dataset.task, dataset.test[index]
+    return render(
+        header(dataset, index),
+        demonstrations(dataset, index, seed, k)[dropped:],
+        dataset.test[index]["sentence"],
+    )
+
+
+def header(dataset: Dataset, index: int) -> str:
+    """Returns the first paragraph of a test item's prompt."""
+    task = dataset.task
+    return task.header % dataset.test[index]["target"] if task.has_target else task.header
+
+
+def demonstrations(dataset: Dataset, index: int, seed: int, k: int) -> list[tuple[str, str]]:
+    """Returns the (sentence, label text) pairs that a test item's prompt shows, in order."""
     drawn = draw_demonstrations(len(dataset.train), len(dataset.test), seed, k)[index]
-    header = task.header % item["target"] if task.has_target else task.header
     labels = _demonstration_labels(dataset)
-    demonstrations = ((dataset.train[i]["sentence"], labels[i]) for i in drawn)
-    return render(header, demonstrations, item["sentence"])
+    return [(dataset.train[i]["sentence"], labels[i]) for i in drawn]
 
 
 def render(header: str, demonstrations: Iterable[tuple[str, str]], sentence: str) -> str:

@@ -1,6 +1,7 @@
 """Requests to arrays of few shapes, on the host, so that compilations stay bounded."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,7 +13,19 @@ from sentidistill_jax.inference.distribution import SparseDistribution
 from sentidistill_jax.inference.requests import GenerateRequest, ScoreRequest
 
 _LENGTH_STEP = 16  # lengths are rounded up to powers of two times 1 or 1.5 of this
-_ROW_LENGTH = 128  # tokens of a row that scored requests are packed into, unless one is longer
+_ROW_LENGTHS = (
+    128,
+    192,
+    256,
+    320,
+    384,
+    512,
+    768,
+    1024,
+)  # of rows that short requests are packed into
+_SHORT = 512  # tokens up to which requests share rows; each longer one has its own
+_LONG_STEP = 1.25  # longer rows are 512 times powers of this, so that a fifth of one is padding
+_ATTENTION_PARITY = 1500  # row length at which attention takes as long as all else, roughly
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +54,8 @@ class ScoreBatch:
     segment_ids: Int[Array, "rows seq"]  # 0 is padding
     predict_from: Int[Array, "rows scored"]  # where in the row a prediction is made
     chosen: Int[Array, "rows scored chosen"]
+    seeds: Int[Array, "rows scored"]  # of the request that a position belongs to
+    offsets: Int[Array, "rows scored"]  # of the position in what that request asks for
 
 
 @jax.tree_util.register_dataclass
@@ -94,10 +109,38 @@ def pack(lengths: Sequence[int], row_length: int) -> list[list[int]]:
     return rows
 
 
+def length_groups(lengths: Sequence[int]) -> list[tuple[int, list[int]]]:
+    """Splits sequences by length; returns (row length, indices) of each group, shortest first."""
+    short: list[int] = []
+    long: dict[int, list[int]] = {}
+    for index, length in enumerate(lengths):
+        if length <= _SHORT:
+            short.append(index)
+        else:
+            power = math.ceil(math.log(length / _SHORT, _LONG_STEP) - 1e-9)
+            size = math.ceil(_SHORT * _LONG_STEP**power / _LENGTH_STEP) * _LENGTH_STEP
+            long.setdefault(size, []).append(index)
+    groups = sorted(long.items())
+    if short:
+        groups.insert(0, (_cheapest_row([lengths[index] for index in short]), short))
+    return groups
+
+
+def _cheapest_row(lengths: Sequence[int]) -> int:
+    """Longer rows are filled better, but every token in them attends to more that is not seen."""
+
+    def cost(row_length: int) -> float:
+        rows = len(pack(lengths, row_length))
+        return rows * row_length * (1 + row_length / _ATTENTION_PARITY)
+
+    longest = max(lengths)
+    return min((length for length in _ROW_LENGTHS if length >= longest), key=cost)
+
+
 def score_batches(
     requests: Sequence[ScoreRequest], offset: int, limits: Limits, *, pad_id: int
 ) -> Iterator[tuple[list[list[int]], ScoreBatch]]:
-    """Yields the requests' indices by row, and the rows; all batches have one shape.
+    """Yields the requests' indices by row, and the rows; requests of like length come together.
 
     Args:
       requests: At least one.
@@ -106,24 +149,45 @@ def score_batches(
       pad_id: Fills rows up to their length.
     """
     lengths = [len(request.inputs) - offset for request in requests]
-    row_length = max(_ROW_LENGTH, bucket(max(lengths)))
-    rows = pack(lengths, row_length)
-    at_once = limits.rows(len(rows), row_length)
-    scored = bucket(max(sum(requests[index].count for index in row) for row in rows))
     width = max(request.chosen.shape[1] for request in requests)
-    for start in range(0, len(rows), at_once):
-        arrays: dict[str, Any] = {
-            "tokens": np.full((at_once, row_length), pad_id, np.int32),
-            "positions": np.full((at_once, row_length), offset, np.int32),
-            "segment_ids": np.zeros((at_once, row_length), np.int32),
-            "predict_from": np.zeros((at_once, scored), np.int32),
-            "chosen": np.full((at_once, scored, width), -1, np.int32),
-        }
-        packed = rows[start : start + at_once]
-        for row, indices in enumerate(packed):
-            views = {name: array[row] for name, array in arrays.items()}
-            _fill_row(views, [requests[index] for index in indices], offset)
-        yield packed, ScoreBatch(**arrays)
+    for row_length, members in length_groups(lengths):
+        rows = [
+            [members[index] for index in row]
+            for row in pack([lengths[index] for index in members], row_length)
+        ]
+        at_once = limits.rows(len(rows), row_length)
+        scored = bucket(max(sum(requests[index].count for index in row) for row in rows))
+        for start in range(0, len(rows), at_once):
+            packed = rows[start : start + at_once]
+            yield (
+                packed,
+                _packed_batch(
+                    requests, packed, offset, (at_once, row_length, scored, width), pad_id
+                ),
+            )
+
+
+def _packed_batch(
+    requests: Sequence[ScoreRequest],
+    packed: list[list[int]],
+    offset: int,
+    shape: tuple[int, int, int, int],
+    pad_id: int,
+) -> ScoreBatch:
+    rows, row_length, scored, width = shape
+    arrays: dict[str, Any] = {
+        "tokens": np.full((rows, row_length), pad_id, np.int32),
+        "positions": np.full((rows, row_length), offset, np.int32),
+        "segment_ids": np.zeros((rows, row_length), np.int32),
+        "predict_from": np.zeros((rows, scored), np.int32),
+        "chosen": np.full((rows, scored, width), -1, np.int32),
+        "seeds": np.zeros((rows, scored), np.int32),
+        "offsets": np.zeros((rows, scored), np.int32),
+    }
+    for row, indices in enumerate(packed):
+        views = {name: array[row] for name, array in arrays.items()}
+        _fill_row(views, [requests[index] for index in indices], offset)
+    return ScoreBatch(**arrays)
 
 
 def _fill_row(row: dict[str, np.ndarray], requests: list[ScoreRequest], offset: int) -> None:
@@ -136,6 +200,8 @@ def _fill_row(row: dict[str, np.ndarray], requests: list[ScoreRequest], offset: 
         row["positions"][here] = offset + np.arange(len(own))
         row["segment_ids"][here] = segment
         row["predict_from"][there] = here.stop - request.count + np.arange(request.count)
+        row["seeds"][there] = request.seed
+        row["offsets"][there] = np.arange(request.count)
         row["chosen"][there, : request.chosen.shape[1]] = request.chosen
         at, scored_at = here.stop, there.stop
 

@@ -4,23 +4,26 @@ Both read a shared prompt beginning once and keep its keys and values for all ro
 in a few buckets, so the number of compilations is bounded.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from sentidistill_jax import sharding
-from sentidistill_jax.inference import batching, steps
-from sentidistill_jax.inference.distribution import SparseDistribution
+from sentidistill_jax.inference import batching, refill_steps, steps
+from sentidistill_jax.inference.distribution import Keep, SparseDistribution
+from sentidistill_jax.inference.refill import Refill, RefillConfig
 from sentidistill_jax.inference.requests import GenerateRequest, Generation, ScoreRequest
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.kv_cache import KVCache
 
-__all__ = ["Engine", "GenerateRequest", "Generation", "ScoreRequest"]
+__all__ = ["Engine", "GenerateRequest", "Generation", "RefillConfig", "ScoreRequest"]
 
 _PREFIX_STEP = 32  # shared prefixes are cut to a multiple of this
 
@@ -46,12 +49,18 @@ class Engine:
         self._pad_id = pad_id
         self._limits = batching.Limits(tokens_per_batch, sharding.batch_rows(mesh))
 
+    @property
+    def spans_processes(self) -> bool:
+        """Whether several processes run one model together; all then make the same calls."""
+        return self._mesh.is_multi_process
+
     def score(
         self,
         requests: Sequence[ScoreRequest],
         *,
         k: int,
         temperatures: tuple[float, ...] = (1.0,),
+        num_draws: int = 0,
     ) -> Iterator[tuple[int, SparseDistribution]]:
         """Yields (index of the request, its distributions [count, ...]) in no given order.
 
@@ -59,6 +68,7 @@ class Engine:
           requests: What to score; a beginning that all of them share is read once.
           k: Size of the kept top.
           temperatures: At which the tail mass is wanted.
+          num_draws: Tokens to draw at every position besides, at temperature 1.
 
         Raises:
           ValueError: If a request is too long for the model, or a token is not in its vocabulary.
@@ -71,10 +81,9 @@ class Engine:
         for packed, batch in batching.score_batches(
             requests, _length(prefix), self._limits, pad_id=self._pad_id
         ):
-            scores = self._run(
-                steps.score, self._put(batch), prefix, k=k, temperatures=temperatures
-            )
-            yield from batching.unpack(requests, packed, jax.device_get(scores))
+            keep = Keep(k, temperatures, num_draws)
+            scores = self._run(steps.score, self._put(batch), prefix, keep=keep)
+            yield from batching.unpack(requests, packed, self._fetch(scores))
 
     def generate(
         self,
@@ -84,6 +93,7 @@ class Engine:
         stop_ids: Sequence[int],
         k: int = 0,
         temperatures: tuple[float, ...] = (1.0,),
+        num_draws: int = 0,
     ) -> Iterator[tuple[int, Generation]]:
         """Yields (index of the request, its continuation) in no given order.
 
@@ -94,6 +104,7 @@ class Engine:
           k: Also return the distribution each token was drawn from, top-k plus the drawn token
               and the request's chosen ones; 0 for none.
           temperatures: At which the tail mass is wanted.
+          num_draws: Tokens to draw at every position besides, at temperature 1; only with k.
 
         Raises:
           ValueError: If a prompt and its continuation could be too long for the model, or a token
@@ -106,14 +117,63 @@ class Engine:
         self._check(inputs, budget)
         prefix = self._prefix(inputs, at_most=min(map(len, inputs)) - 1)
         stops = np.asarray(list(stop_ids), np.int32)
+        keep = Keep(k, temperatures, num_draws) if k else None
         for indices, prompts in batching.prompt_batches(
             requests, _length(prefix), budget, self._limits, pad_id=self._pad_id
         ):
-            drawn = self._generate(
-                prompts, prefix, len(indices), stops, sampling, k=k, temperatures=temperatures
-            )
+            drawn = self._generate(prompts, prefix, len(indices), stops, sampling, keep)
             for row, index in enumerate(indices):
                 yield index, _generation(drawn, row, stops)
+
+    def complete(
+        self,
+        prompts: Sequence[np.ndarray],
+        config: RefillConfig,
+        ended: Callable[[np.ndarray], bool],
+    ) -> Iterator[tuple[int, Generation]]:
+        """Yields (index of the prompt, its greedy continuation) in no given order.
+
+        Rows that end are refilled. A continuation does not depend on the rows beside it.
+
+        Args:
+          prompts: Token ids, at least one each; a beginning that all share is read once.
+          config: How many rows at once, and how they end.
+          ended: Whether a continuation is complete; it is cut at the first token that makes it so.
+
+        Raises:
+          ValueError: If a prompt and its continuation could be too long for the model, or a token
+            is not in its vocabulary.
+        """
+        if prompts:
+            yield from self._refill(prompts, config).complete(ended)
+
+    def next_logprobs(
+        self, prompts: Sequence[np.ndarray], ids: np.ndarray, config: RefillConfig
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (index of the prompt, logprobs of some tokens as the next one).
+
+        As `score` for a single position, but with the repetition penalty of the config.
+        """
+        if prompts:
+            yield from self._refill(prompts, config).next_logprobs(ids)
+
+    def _refill(self, prompts: Sequence[np.ndarray], config: RefillConfig) -> Refill:
+        self._check(prompts, config.max_new_tokens)
+        ways = self._limits.ways
+        return Refill(
+            self._run,
+            self._prefix(prompts, at_most=min(map(len, prompts)) - 1),
+            prompts,
+            vocab_size=self.config.vocab_size,
+            pad_id=self._pad_id,
+            config=dataclasses.replace(
+                config,
+                rows=-(-config.rows // ways) * ways,
+                group=-(-config.group // ways) * ways,
+            ),
+            put=self._put,
+            fetch=jax.device_get,
+        )
 
     def _generate(
         self,
@@ -122,23 +182,23 @@ class Engine:
         count: int,
         stops: np.ndarray,
         sampling: SamplingConfig,
-        **kept: Any,
+        keep: Keep | None,
     ) -> list[steps.Drawn]:
         """What each step drew, on the host, until the first `count` rows have all ended."""
         budget = sampling.max_new_tokens
         slots = prompts.tokens.shape[1] + budget - 1  # the last token drawn is never read
         prompts = self._put(prompts)
         cache, latest = self._run(
-            steps.prefill, prompts, prefix, slots=slots, sampling=sampling, **kept
+            steps.prefill, prompts, prefix, slots=slots, sampling=sampling, keep=keep
         )
-        drawn = [jax.device_get(latest)]
+        drawn = [self._fetch(latest)]
         ended = np.isin(drawn[0].tokens[:count], stops)
         while len(drawn) < budget and not ended.all():
             cache, latest = self._run(
                 steps.decode, prompts, prefix, cache, latest.tokens, len(drawn),
-                sampling=sampling, **kept,
+                sampling=sampling, keep=keep,
             )  # fmt: skip
-            drawn.append(jax.device_get(latest))
+            drawn.append(self._fetch(latest))
             ended |= np.isin(drawn[-1].tokens[:count], stops)
         return drawn
 
@@ -152,12 +212,18 @@ class Engine:
     def _run(self, step: Callable, *arguments: Any, **static: Any) -> Any:
         # The mesh is set around each call and not around the loops, which are generators: there
         # it would stay set for their consumers.
-        state = self._decode_state if step is steps.decode else self._state
+        state = self._decode_state if step in (steps.decode, refill_steps.decode) else self._state
         with jax.set_mesh(self._mesh):
             return step(state, *arguments, graphdef=self._graphdef, **static)
 
     def _put(self, batch: Any) -> Any:
         return jax.device_put(batch, sharding.batch_sharding(self._mesh))
+
+    def _fetch(self, values: Any) -> Any:
+        """Results on the host, those of all rows on every process that takes part."""
+        if self.spans_processes:
+            return multihost_utils.process_allgather(values, tiled=True)
+        return jax.device_get(values)
 
     def _check(self, inputs: Sequence[np.ndarray], budget: int) -> None:
         longest = max(map(len, inputs))

@@ -20,6 +20,7 @@ class ScoreRequest:
     start: int  # first predicted position; at least 1, since something must predict it
     count: int
     chosen: Int[np.ndarray, "count chosen"]  # tokens kept whatever their rank; -1 is padding
+    seed: int = 0  # of draws, 0 to 2**31 - 1
 
     def __post_init__(self):
         if self.start < 1 or self.count < 1 or len(self.tokens) < self.start + self.count - 1:
@@ -28,6 +29,8 @@ class ScoreRequest:
                 f" {len(self.tokens)} tokens; expected start and count of at least 1 and"
                 " start + count - 1 tokens or more."
             )
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"a score request has seed={self.seed}; expected 0 to 2**31 - 1.")
         if self.chosen.ndim != 2 or len(self.chosen) != self.count:
             raise ValueError(
                 f"a score request of count={self.count} has chosen of shape {self.chosen.shape},"

@@ -15,13 +15,18 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from sentidistill_jax.inference.batching import PromptBatch, ScoreBatch
-from sentidistill_jax.inference.distribution import SparseDistribution, sparse_distribution
+from sentidistill_jax.inference.distribution import (
+    Keep,
+    SparseDistribution,
+    sparse_distribution,
+)
 from sentidistill_jax.inference.sampling import SamplingConfig, sample
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.kv_cache import EMPTY, KVCache
-from sentidistill_jax.sharding import batch_rows, constrain, partition_spec
+from sentidistill_jax.sharding import axis_that_splits, batch_rows, constrain, partition_spec
 
 _HEAD_ROWS = 128  # positions whose logits exist at one time, times the ways the batch is split
+_DRAWS = 2**31 - 1  # a step that no text reaches
 
 Graph = nnx.GraphDef[Decoder]
 
@@ -39,21 +44,20 @@ class Drawn:
 def read_prefix(state: Any, tokens: Int[Array, "1 prefix"], *, graphdef: Graph) -> KVCache:
     """Keys and values of a beginning that all rows share."""
     model = nnx.merge(graphdef, state)
-    cache = KVCache.zeros(model.config, 1, tokens.shape[1], _cache_dtype(model))
+    cache = KVCache.zeros(model.config, 1, tokens.shape[1], cache_dtype(model))
     _, cache = model(tokens, jnp.arange(tokens.shape[1])[None], cache=cache)
     assert cache is not None
     return cache
 
 
-@functools.partial(jax.jit, static_argnames=("graphdef", "k", "temperatures"))
+@functools.partial(jax.jit, static_argnames=("graphdef", "keep"))
 def score(
     state: Any,
     batch: ScoreBatch,
     prefix: KVCache | None,
     *,
     graphdef: Graph,
-    k: int,
-    temperatures: tuple[float, ...],
+    keep: Keep,
 ) -> SparseDistribution:
     """Distributions [rows, scored, ...] predicted from `batch.predict_from`."""
     model = nnx.merge(graphdef, state)
@@ -61,14 +65,16 @@ def score(
     hidden = jnp.take_along_axis(hidden, batch.predict_from[:, :, None], axis=1)
 
     def at_position(args):
-        of_rows, chosen = args
-        return _kept(_logits(model, of_rows), chosen, k, temperatures)
+        of_rows, chosen, seeds, offsets = args
+        return _kept(next_token_logits(model, of_rows), chosen, seeds, offsets, keep)
 
     # The head takes a few positions of all rows at a time: logits of all would not fit, and the
     # rows stay where they are.
     by_position = (
         constrain(hidden.swapaxes(0, 1), ("seq", "batch", "activation_embed")),
         batch.chosen.swapaxes(0, 1),
+        batch.seeds.swapaxes(0, 1),
+        batch.offsets.swapaxes(0, 1),
     )
     ways = batch_rows(jax.sharding.get_abstract_mesh())
     at_once = max(1, _HEAD_ROWS * ways // hidden.shape[0])
@@ -76,7 +82,7 @@ def score(
     return jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), scores)
 
 
-@functools.partial(jax.jit, static_argnames=("graphdef", "slots", "sampling", "k", "temperatures"))
+@functools.partial(jax.jit, static_argnames=("graphdef", "slots", "sampling", "keep"))
 def prefill(
     state: Any,
     prompts: PromptBatch,
@@ -85,24 +91,23 @@ def prefill(
     graphdef: Graph,
     slots: int,
     sampling: SamplingConfig,
-    k: int,
-    temperatures: tuple[float, ...],
+    keep: Keep | None,
 ) -> tuple[KVCache, Drawn]:
     """Reads prompts into a cache of `slots` per row, and draws token number 0."""
     model = nnx.merge(graphdef, state)
     rows, length = prompts.tokens.shape
     columns = jnp.arange(length)[None]
     positions = jnp.where(columns < prompts.lengths[:, None], _offset(prefix) + columns, EMPTY)
-    cache = KVCache.zeros(model.config, rows, slots, _cache_dtype(model))
+    cache = KVCache.zeros(model.config, rows, slots, cache_dtype(model))
     hidden, cache = model(prompts.tokens, positions, cache=cache, prefix=prefix)
     assert cache is not None
     last = jnp.take_along_axis(hidden, (prompts.lengths - 1)[:, None, None], axis=1)[:, 0]
-    return cache, _draw(model, last, prompts, jnp.int32(0), sampling, k, temperatures)
+    return cache, _draw(model, last, prompts, jnp.int32(0), sampling, keep)
 
 
 @functools.partial(
     jax.jit,
-    static_argnames=("graphdef", "sampling", "k", "temperatures"),
+    static_argnames=("graphdef", "sampling", "keep"),
     donate_argnames=("cache",),
 )
 def decode(
@@ -115,18 +120,18 @@ def decode(
     *,
     graphdef: Graph,
     sampling: SamplingConfig,
-    k: int,
-    temperatures: tuple[float, ...],
+    keep: Keep | None,
 ) -> tuple[KVCache, Drawn]:
     """Reads token number `step - 1` of every row, and draws number `step`."""
     model = nnx.merge(graphdef, state)
     positions = _offset(prefix) + prompts.lengths + step - 1
     hidden, updated = model(previous[:, None], positions[:, None], cache=cache, prefix=prefix)
     assert updated is not None
-    return updated, _draw(model, hidden[:, 0], prompts, step, sampling, k, temperatures)
+    return updated, _draw(model, hidden[:, 0], prompts, step, sampling, keep)
 
 
-def _cache_dtype(model: Decoder) -> jnp.dtype:
+def cache_dtype(model: Decoder) -> jnp.dtype:
+    """Of keys and values."""
     # A CPU attends in float32 whatever the dtype, and XLA writes to a bfloat16 array there by
     # converting all of it forth and back.
     return jnp.dtype(jnp.float32) if jax.default_backend() == "cpu" else model.dtype
@@ -142,20 +147,23 @@ def _draw(
     prompts: PromptBatch,
     step: Int[Array, ""] | int,
     sampling: SamplingConfig,
-    k: int,
-    temperatures: tuple[float, ...],
+    keep: Keep | None,
 ) -> Drawn:
-    logits = _logits(model, hidden)
+    logits = next_token_logits(model, hidden)
     # A key per row and step, so that a draw depends neither on its batch nor on its length.
     keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), step))(prompts.seeds)
     tokens = sample(logits, keys, sampling)
-    if not k:
+    if keep is None:
         return Drawn(tokens, None)
     chosen = jnp.concatenate([tokens[:, None], prompts.chosen], axis=1)
-    return Drawn(tokens, _kept(logits, chosen, k, temperatures))
+    steps = jnp.broadcast_to(step, tokens.shape)
+    return Drawn(tokens, _kept(logits, chosen, prompts.seeds, steps, keep))
 
 
-def _logits(model: Decoder, hidden: Float[Array, "rows embed"]) -> Float[Array, "rows vocab"]:
+def next_token_logits(
+    model: Decoder, hidden: Float[Array, "rows embed"]
+) -> Float[Array, "rows vocab"]:
+    """Raw scores, rows and vocabulary split over the mesh."""
     # The vocabulary stays split, or the compiler might gather the head instead of its result.
     return constrain(model.logits(hidden), ("batch", "vocab"))
 
@@ -163,10 +171,27 @@ def _logits(model: Decoder, hidden: Float[Array, "rows embed"]) -> Float[Array, 
 def _kept(
     logits: Float[Array, "rows vocab"],
     chosen: Int[Array, "rows chosen"],
-    k: int,
-    temperatures: tuple[float, ...],
+    seeds: Int[Array, " rows"],
+    steps: Int[Array, " rows"],
+    keep: Keep,
 ) -> SparseDistribution:
-    """Every device reduces its own rows: left to itself the compiler gathers all for a top-k."""
-    rows = partition_spec(("batch",))
-    reduce = functools.partial(sparse_distribution, k=k, temperatures=temperatures)
-    return jax.shard_map(reduce, in_specs=(rows, rows), out_specs=rows)(logits, chosen)
+    """Every device reduces its part: left to itself the compiler gathers all for a top-k."""
+    vocab_axis = axis_that_splits("vocab", logits.shape[-1])
+    rows, parts = partition_spec(("batch",)), jax.P(*partition_spec(("batch",)), vocab_axis)
+
+    def reduce(logits, chosen, seeds, steps):
+        # Other keys than those the tokens themselves are drawn with, for a draw of its own.
+        keys = jax.vmap(
+            lambda seed, step: jax.random.fold_in(
+                jax.random.fold_in(jax.random.key(seed), _DRAWS), step
+            )
+        )(seeds, steps)
+        return sparse_distribution(
+            logits, chosen, keys, **dataclasses.asdict(keep), vocab_axis=vocab_axis
+        )
+
+    # What comes out is the same on all parts of a row, which the check cannot see through top-k.
+    reduced = jax.shard_map(
+        reduce, in_specs=(parts, rows, rows, rows), out_specs=rows, check_vma=False
+    )
+    return reduced(logits, chosen, seeds, steps)

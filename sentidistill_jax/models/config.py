@@ -1,14 +1,56 @@
-"""The shape of a decoder, read from the files that models come in."""
+"""The shape of a decoder: what its family fixes, and what every model sets for itself."""
 
 import dataclasses
-import functools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """What all models of one architecture have in common."""
+
+    model_type: str  # its name in a Hugging Face config.json
+    architecture: str  # the class that transformers computes it with
+    activation: str = "silu"  # of the gated feed-forward layer: silu or gelu_tanh
+    qkv_bias: bool = False
+    qk_norm: bool = False  # normalises each head of queries and keys before the rotation
+    sandwich_norms: bool = False  # also normalises what attention and MLP put out
+    norm_offset: float = 0.0  # norms multiply by offset + scale
+    scaled_embedding: bool = False  # hidden states start as embedding * sqrt(embed_dim)
+
+
+LLAMA = Family("llama", "LlamaForCausalLM")  # Llama 2 and 3, SmolLM2
+QWEN2 = Family("qwen2", "Qwen2ForCausalLM", qkv_bias=True)  # Qwen2 and Qwen2.5
+QWEN3 = Family("qwen3", "Qwen3ForCausalLM", qk_norm=True)
+GEMMA2 = Family(
+    "gemma2", "Gemma2ForCausalLM", activation="gelu_tanh", sandwich_norms=True, norm_offset=1.0,
+    scaled_embedding=True,
+)  # fmt: skip
+GEMMA3 = dataclasses.replace(
+    GEMMA2, model_type="gemma3_text", architecture="Gemma3ForCausalLM", qk_norm=True
+)
+FAMILIES: Mapping[str, Family] = {
+    family.model_type: family for family in (LLAMA, QWEN2, QWEN3, GEMMA2, GEMMA3)
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class RopeScaling:
+    """How rotary frequencies are stretched beyond the context of pre-training.
+
+    `linear` divides all of them by `factor`. `llama3` divides those of long wavelengths, leaves
+    those of short ones, and interpolates between (arXiv:2407.21783).
+    """
+
+    kind: str  # linear or llama3
+    factor: float
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_max_position: int = 8192
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """A Llama-family decoder: pre-norm, rotary, grouped-query attention, SwiGLU."""
+    """A decoder: pre-norm, rotary, grouped-query attention, gated feed-forward layer."""
 
     vocab_size: int
     embed_dim: int
@@ -17,7 +59,15 @@ class ModelConfig:
     num_heads: int
     num_kv_heads: int
     head_dim: int
+    family: Family = LLAMA
     rope_theta: float = 10_000.0
+    rope_scaling: RopeScaling | None = None
+    local_rope_theta: float | None = None  # of sliding layers, which are not scaled then
+    sliding_window: int | None = None  # positions that a sliding layer sees, its own included
+    sliding_layers: tuple[bool, ...] = ()  # which layers slide; (): none
+    query_scale: float | None = None  # attention scores are multiplied by it; None: head_dim**-0.5
+    attention_softcap: float | None = None  # scores become softcap * tanh(scores / softcap)
+    logit_softcap: float | None = None
     rms_norm_eps: float = 1e-5
     tie_embeddings: bool = True
     max_position: int = 2048  # longest sequence the model was trained for, in tokens
@@ -30,133 +80,36 @@ class ModelConfig:
             )
         if self.head_dim % 2:
             raise ValueError(f"head_dim={self.head_dim} must be even: rotary pairs its halves.")
+        if self.sliding_layers and len(self.sliding_layers) != self.num_layers:
+            raise ValueError(
+                f"sliding_layers has {len(self.sliding_layers)} entries, expected one for each of"
+                f" {self.num_layers} layers, or none."
+            )
+        if any(self.sliding_layers) and not self.sliding_window:
+            raise ValueError(
+                f"sliding_window={self.sliding_window} must be at least 1: sliding_layers asks for"
+                " sliding attention."
+            )
+
+    @property
+    def attention_scale(self) -> float:
+        """Factor of the attention scores."""
+        return self.head_dim**-0.5 if self.query_scale is None else self.query_scale
 
     @property
     def num_parameters(self) -> int:
         """Every weight counted once (a tied head is the embedding)."""
-        attention = self.embed_dim * self.head_dim * 2 * (self.num_heads + self.num_kv_heads)
-        block = attention + 3 * self.embed_dim * self.mlp_dim + 2 * self.embed_dim
+        block = self.embed_dim * self.head_dim * 2 * (self.num_heads + self.num_kv_heads)
+        block += 3 * self.embed_dim * self.mlp_dim
+        block += (4 if self.family.sandwich_norms else 2) * self.embed_dim
+        if self.family.qkv_bias:
+            block += (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
+        if self.family.qk_norm:
+            block += 2 * self.head_dim
         embeddings = self.vocab_size * self.embed_dim * (1 if self.tie_embeddings else 2)
         return embeddings + self.num_layers * block + self.embed_dim
 
-    @classmethod
-    def from_hf(cls, config: Mapping[str, Any]) -> "ModelConfig":
-        """Reads a Hugging Face `config.json`.
-
-        Raises:
-          ValueError: If a field is missing, or the architecture or a setting is one that this
-            decoder does not compute.
-        """
-        rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-        _refuse_others(
-            "config.json",
-            {
-                "model_type": (config.get("model_type"), "llama"),
-                "rope_type": (rope.get("rope_type", rope.get("type", "default")), "default"),
-                "hidden_act": (config.get("hidden_act", "silu"), "silu"),
-                "attention_bias": (config.get("attention_bias", False), False),
-                "mlp_bias": (config.get("mlp_bias", False), False),
-            },
-        )
-        of = functools.partial(_required, "config.json", config)
-        heads = of("num_attention_heads")
-        return cls(
-            vocab_size=of("vocab_size"),
-            embed_dim=of("hidden_size"),
-            mlp_dim=of("intermediate_size"),
-            num_layers=of("num_hidden_layers"),
-            num_heads=heads,
-            num_kv_heads=config.get("num_key_value_heads") or heads,
-            head_dim=config.get("head_dim") or of("hidden_size") // heads,
-            rope_theta=rope.get("rope_theta") or config.get("rope_theta") or 10_000.0,
-            rms_norm_eps=config.get("rms_norm_eps", 1e-6),
-            tie_embeddings=config.get("tie_word_embeddings", False),
-            max_position=config.get("max_position_embeddings", 2048),
-        )
-
-    def to_hf(self) -> dict[str, Any]:
-        """The `config.json` that transformers, vLLM and llama.cpp read."""
-        return {
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            "vocab_size": self.vocab_size,
-            "hidden_size": self.embed_dim,
-            "intermediate_size": self.mlp_dim,
-            "num_hidden_layers": self.num_layers,
-            "num_attention_heads": self.num_heads,
-            "num_key_value_heads": self.num_kv_heads,
-            "head_dim": self.head_dim,
-            "hidden_act": "silu",
-            "rope_theta": self.rope_theta,
-            "rms_norm_eps": self.rms_norm_eps,
-            "tie_word_embeddings": self.tie_embeddings,
-            "max_position_embeddings": self.max_position,
-            "attention_bias": False,
-            "mlp_bias": False,
-            "torch_dtype": "float32",
-        }
-
-    @classmethod
-    def from_gguf(cls, fields: Mapping[str, Any], *, tie_embeddings: bool) -> "ModelConfig":
-        """Reads the metadata of a GGUF file.
-
-        Args:
-          fields: Names and values of its metadata.
-          tie_embeddings: Whether the file has no head of its own, which no field says.
-
-        Raises:
-          ValueError: If a field is missing, or the architecture or a setting is one that this
-            decoder does not compute.
-        """
-        _refuse_others(
-            "the GGUF file",
-            {
-                "general.architecture": (fields.get("general.architecture"), "llama"),
-                "llama.rope.scaling.type": (fields.get("llama.rope.scaling.type", "none"), "none"),
-            },
-        )
-        of = functools.partial(_required, "the GGUF file", fields)
-        heads = of("llama.attention.head_count")
-        embed_dim = of("llama.embedding_length")
-        return cls(
-            vocab_size=len(of("tokenizer.ggml.tokens")),
-            embed_dim=embed_dim,
-            mlp_dim=of("llama.feed_forward_length"),
-            num_layers=of("llama.block_count"),
-            num_heads=heads,
-            num_kv_heads=fields.get("llama.attention.head_count_kv", heads),
-            head_dim=fields.get("llama.attention.key_length", embed_dim // heads),
-            rope_theta=fields.get("llama.rope.freq_base", 10_000.0),
-            rms_norm_eps=of("llama.attention.layer_norm_rms_epsilon"),
-            tie_embeddings=tie_embeddings,
-            max_position=of("llama.context_length"),
-        )
-
-
-def _required(source: str, fields: Mapping[str, Any], name: str) -> Any:
-    if name not in fields:
-        raise ValueError(f"{source} lacks the field {name!r}; is it the file of a decoder?")
-    return fields[name]
-
-
-def _refuse_others(source: str, supported: Mapping[str, tuple[Any, Any]]) -> None:
-    """Raises for the first field whose (got, expected) differ."""
-    for field, (got, expected) in supported.items():
-        if got != expected:
-            raise ValueError(
-                f"{source} has {field}={got!r}, expected {expected!r}, which is all this decoder"
-                " computes; choose another model."
-            )
-
-
-PRESETS: Mapping[str, ModelConfig] = {
-    # Small enough for unit tests; dims differ from one another so that a mix-up shows.
-    "tiny": ModelConfig(
-        vocab_size=512, embed_dim=48, mlp_dim=80, num_layers=3, num_heads=4, num_kv_heads=2,
-        head_dim=16, max_position=256,
-    ),
-    "smollm2-135m": ModelConfig(
-        vocab_size=49152, embed_dim=576, mlp_dim=1536, num_layers=30, num_heads=9, num_kv_heads=3,
-        head_dim=64, rope_theta=100_000.0, max_position=8192,
-    ),
-}  # fmt: skip
+    def with_layers(self, layers: Sequence[int]) -> "ModelConfig":
+        """The same model with only the given layers."""
+        sliding = tuple(self.sliding_layers[layer] for layer in layers if self.sliding_layers)
+        return dataclasses.replace(self, num_layers=len(layers), sliding_layers=sliding)

@@ -1,7 +1,9 @@
 """The decoder: one readable Flax NNX model for training, scoring and generation.
 
-Einsum letters: b batch, q query position, k key position, p prefix position, e embed,
-h kv head, g query heads per kv head, d head_dim, f mlp, v vocab.
+The families differ by flags of their configuration, the layers of a model by scanned flags.
+
+Einsum letters: b batch, q query position, k key position, e embed, h head, d head_dim, f mlp,
+v vocab.
 """
 
 import functools
@@ -13,11 +15,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
+from sentidistill_jax.models.attention import IMPLEMENTATIONS, LayerPrefix, Visibility, attend
 from sentidistill_jax.models.config import ModelConfig
 from sentidistill_jax.models.contract import WEIGHT_PRODUCT, contract
 from sentidistill_jax.models.kv_cache import KVCache
+from sentidistill_jax.models.rope import Rotation
 from sentidistill_jax.sharding import constrain
 
 # What the backward pass keeps of a layer's forward pass instead of recomputing it.
@@ -26,11 +30,11 @@ REMAT_POLICIES: dict[str, Callable | None] = {
     "full": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.save_only_these_names(WEIGHT_PRODUCT),
 }
+_GATES: dict[str, Callable] = {
+    "silu": jax.nn.silu,
+    "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+}
 _ACTIVATION = ("batch", "seq", "activation_embed")
-# Keys and values that one layer has of a prefix shared by all rows.
-LayerPrefix = tuple[
-    Float[Array, "kv_heads prefix head_dim"], Float[Array, "kv_heads prefix head_dim"]
-]
 # Stacking layers puts "layers" before the logical axes that every parameter carries as `axes`.
 _STACKED = {nnx.PARTITION_NAME: "layers", "axes": "layers"}
 
@@ -40,168 +44,157 @@ def _param(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], fan_in
     return nnx.Param(init(rngs.params(), shape, jnp.float32), axes=axes)
 
 
+def _zeros(shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
+    return nnx.Param(jnp.zeros(shape, jnp.float32), axes=axes)
+
+
 class RMSNorm(nnx.Module):
     """Root-mean-square normalisation in float32 (arXiv:1910.07467)."""
 
-    def __init__(self, dim: int, eps: float):
-        self.scale = nnx.Param(jnp.ones((dim,), jnp.float32), axes=("activation_embed",))
-        self.eps = eps
+    def __init__(self, dim: int, config: ModelConfig, *, axis: str = "activation_embed"):
+        self.offset = config.family.norm_offset
+        self.scale = nnx.Param(jnp.full((dim,), 1 - self.offset, jnp.float32), axes=(axis,))
+        self.eps = config.rms_norm_eps
 
-    def __call__(self, x: Float[Array, "... embed"]) -> Float[Array, "... embed"]:
+    def __call__(self, x: Float[Array, "... dim"]) -> Float[Array, "... dim"]:
         """Normalises the last dim; the result has the dtype of `x`."""
         x_32 = x.astype(jnp.float32)
         variance = jnp.mean(jnp.square(x_32), axis=-1, keepdims=True)
         normed = x_32 * lax.rsqrt(variance + self.eps)
-        return (normed * self.scale[...].reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)
-
-
-def rope(
-    x: Float[Array, "batch seq heads head_dim"],
-    positions: Int[Array, "batch seq"],
-    theta: float,
-) -> Float[Array, "batch seq heads head_dim"]:
-    """Rotary position embedding with the halves convention (arXiv:2104.09864).
-
-    Angles stay in float32: bfloat16 cannot represent positions above 256 exactly.
-    """
-    half = x.shape[-1] // 2
-    frequencies = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angles = positions[:, :, None, None].astype(jnp.float32) * frequencies[None, None, None]
-    sin, cos = jnp.sin(angles), jnp.cos(angles)
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return rotated.astype(x.dtype)
-
-
-def _attend(
-    query: Float[Array, "b q h g d"],
-    key: Float[Array, "b h k d"],
-    value: Float[Array, "b h k d"],
-    mask: Bool[Array, "b q k"],
-    prefix: LayerPrefix | None,
-) -> Float[Array, "b q h g d"]:
-    """Masked attention; a prefix that all rows share is read in place, never copied per row.
-
-    The query heads of a group become rows of one matrix (n = g x q), so that every product is a
-    plain batched one; on a CPU that halves the time of the five-letter einsum.
-    """
-    b, q, h, g, d = query.shape
-    query = (query * d**-0.5).transpose(0, 2, 3, 1, 4).reshape(b, h, g * q, d)
-    scores = contract("bhnd,bhkd->bhnk", query, key)
-    mask = jnp.tile(mask, (1, g, 1))[:, None]
-    scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
-    if prefix is None:
-        weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-        mixed = contract("bhnk,bhkd->bhnd", weights, value)
-    else:
-        prefix_key, prefix_value = prefix
-        prefix_scores = contract("bhnd,hpd->bhnp", query, prefix_key)
-        # One softmax over both parts, without concatenating them.
-        largest = jnp.maximum(
-            jnp.max(scores, axis=-1, keepdims=True), jnp.max(prefix_scores, axis=-1, keepdims=True)
-        )
-        weights, prefix_weights = jnp.exp(scores - largest), jnp.exp(prefix_scores - largest)
-        total = jnp.sum(weights, -1, keepdims=True) + jnp.sum(prefix_weights, -1, keepdims=True)
-        mixed = contract("bhnk,bhkd->bhnd", weights.astype(value.dtype), value)
-        mixed += contract("bhnp,hpd->bhnd", prefix_weights.astype(value.dtype), prefix_value)
-        mixed /= total
-    return mixed.reshape(b, h, g, q, d).transpose(0, 3, 1, 2, 4)
-
-
-def _causal_mask(
-    shape: tuple[int, ...], segment_ids: Int[Array, "batch seq"] | None
-) -> Bool[Array, "batch q_seq kv_seq"]:
-    """A position sees itself and what is before it in its segment."""
-    rows, length = shape
-    mask = jnp.tril(jnp.ones((length, length), bool))[None]
-    if segment_ids is None:
-        return jnp.broadcast_to(mask, (rows, length, length))
-    return mask & (segment_ids[:, :, None] == segment_ids[:, None, :])
+        scale = self.offset + self.scale[...].astype(jnp.float32)
+        return (normed * scale.reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)
 
 
 class Attention(nnx.Module):
     """Grouped-query attention."""
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, implementation: str):
         embed, head_dim = config.embed_dim, config.head_dim
         heads, kv_heads = config.num_heads, config.num_kv_heads
-        self.q_proj = _param(rngs, (embed, heads, head_dim), ("embed", "heads", "head_dim"), embed)
-        self.k_proj = _param(
-            rngs, (embed, kv_heads, head_dim), ("embed", "kv_heads", "head_dim"), embed
-        )
-        self.v_proj = _param(
-            rngs, (embed, kv_heads, head_dim), ("embed", "kv_heads", "head_dim"), embed
-        )
+        query, kv = ("heads", "head_dim"), ("kv_heads", "head_dim")
+        self.q_proj = _param(rngs, (embed, heads, head_dim), ("embed", *query), embed)
+        self.k_proj = _param(rngs, (embed, kv_heads, head_dim), ("embed", *kv), embed)
+        self.v_proj = _param(rngs, (embed, kv_heads, head_dim), ("embed", *kv), embed)
         self.o_proj = _param(
             rngs, (heads, head_dim, embed), ("heads", "head_dim", "embed"), heads * head_dim
         )
-        self.rope_theta = config.rope_theta
+        if config.family.qkv_bias:
+            self.q_bias = _zeros((heads, head_dim), query)
+            self.k_bias = _zeros((kv_heads, head_dim), kv)
+            self.v_bias = _zeros((kv_heads, head_dim), kv)
+        if config.family.qk_norm:
+            self.q_norm = RMSNorm(head_dim, config, axis="head_dim")
+            self.k_norm = RMSNorm(head_dim, config, axis="head_dim")
+        self.config = config
+        self.implementation = implementation
 
     def __call__(
         self,
         x: Float[Array, "batch seq embed"],
-        positions: Int[Array, "batch seq"],
-        mask: Bool[Array, "batch seq kv_seq"],
+        rotation: Rotation,
+        visibility: Visibility,
         layer: Int[Array, ""],
+        slides: Array,
         cache: KVCache | None,
         prefix: LayerPrefix | None,
     ) -> tuple[Float[Array, "batch seq embed"], KVCache | None]:
         """Mixes positions; the cache returned holds this call's keys and values as well."""
-        dtype = x.dtype
-        query = contract("bqe,ehd->bqhd", x, self.q_proj[...]).astype(dtype)
-        key = contract("bke,ehd->bkhd", x, self.k_proj[...]).astype(dtype)
-        value = contract("bke,ehd->bkhd", x, self.v_proj[...]).astype(dtype)
-        query = rope(query, positions, self.rope_theta)
-        key = rope(key, positions, self.rope_theta).swapaxes(1, 2)
+        query, key, value = self._project(x)
+        query, key = rotation.apply(query, slides), rotation.apply(key, slides).swapaxes(1, 2)
         value = value.swapaxes(1, 2)
         if cache is not None:
             cache = cache.write(layer, key, value)
             key, value = cache.key[layer], cache.value[layer]
         grouped = query.reshape(*query.shape[:2], key.shape[1], -1, query.shape[-1])
-        mixed = _attend(grouped, key, value, mask, prefix).astype(dtype)
-        mixed = mixed.reshape(query.shape)
-        return contract("bqhd,hde->bqe", mixed, self.o_proj[...]).astype(dtype), cache
+        mixed = self._mix(grouped, key, value, visibility, slides, prefix).astype(x.dtype)
+        output = contract("bqhd,hde->bqe", mixed.reshape(query.shape), self.o_proj[...])
+        return output.astype(x.dtype), cache
+
+    def _project(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Queries, keys and values [batch, seq, heads, head_dim] before the rotation."""
+        query = contract("bqe,ehd->bqhd", x, self.q_proj[...])
+        key = contract("bke,ehd->bkhd", x, self.k_proj[...])
+        value = contract("bke,ehd->bkhd", x, self.v_proj[...])
+        if self.config.family.qkv_bias:
+            query += self.q_bias[...].astype(jnp.float32)[None, None]
+            key += self.k_bias[...].astype(jnp.float32)[None, None]
+            value += self.v_bias[...].astype(jnp.float32)[None, None]
+        query, key, value = (array.astype(x.dtype) for array in (query, key, value))
+        if self.config.family.qk_norm:
+            query, key = self.q_norm(query), self.k_norm(key)
+        return query, key, value
+
+    def _mix(self, query, key, value, visibility, slides, prefix):
+        """Attention through the window of the layer, if it slides."""
+        config = self.config
+
+        def through(window: int | None) -> jax.Array:
+            return attend(
+                query, key, value, visibility, scale=config.attention_scale, window=window,
+                softcap=config.attention_softcap, prefix=prefix,
+                implementation=self.implementation,
+            )  # fmt: skip
+
+        if not any(config.sliding_layers):
+            return through(None)
+        if all(config.sliding_layers):
+            return through(config.sliding_window)
+        # Kernels want the window before they run: two of them, one of which each layer calls.
+        return lax.cond(slides, lambda: through(config.sliding_window), lambda: through(None))
 
 
 class MLP(nnx.Module):
-    """SwiGLU feed-forward layer (arXiv:2002.05202)."""
+    """Gated feed-forward layer: SwiGLU or GeGLU (arXiv:2002.05202)."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         embed, mlp = config.embed_dim, config.mlp_dim
         self.gate_proj = _param(rngs, (embed, mlp), ("embed", "mlp"), embed)
         self.up_proj = _param(rngs, (embed, mlp), ("embed", "mlp"), embed)
         self.down_proj = _param(rngs, (mlp, embed), ("mlp", "embed"), mlp)
+        self.activation = config.family.activation
 
     def __call__(self, x: Float[Array, "batch seq embed"]) -> Float[Array, "batch seq embed"]:
         """Applies the layer position by position."""
         gate = contract("bqe,ef->bqf", x, self.gate_proj[...])
         up = contract("bqe,ef->bqf", x, self.up_proj[...])
-        hidden = (jax.nn.silu(gate) * up).astype(x.dtype)
+        hidden = (_GATES[self.activation](gate) * up).astype(x.dtype)
         return contract("bqf,fe->bqe", hidden, self.down_proj[...]).astype(x.dtype)
 
 
 class Block(nnx.Module):
     """One pre-norm transformer layer."""
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-        self.attention_norm = RMSNorm(config.embed_dim, config.rms_norm_eps)
-        self.attention = Attention(config, rngs)
-        self.mlp_norm = RMSNorm(config.embed_dim, config.rms_norm_eps)
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, attention: str):
+        self.attention_norm = RMSNorm(config.embed_dim, config)
+        self.attention = Attention(config, rngs, attention)
+        self.mlp_norm = RMSNorm(config.embed_dim, config)
         self.mlp = MLP(config, rngs)
+        self.sandwich_norms = config.family.sandwich_norms
+        if self.sandwich_norms:
+            self.post_attention_norm = RMSNorm(config.embed_dim, config)
+            self.post_mlp_norm = RMSNorm(config.embed_dim, config)
 
     def __call__(
         self,
         x: Float[Array, "batch seq embed"],
-        positions: Int[Array, "batch seq"],
-        mask: Bool[Array, "batch seq kv_seq"],
+        rotation: Rotation,
+        visibility: Visibility,
         layer: Int[Array, ""],
+        slides: Array,
         cache: KVCache | None,
         prefix: LayerPrefix | None,
     ) -> tuple[Float[Array, "batch seq embed"], KVCache | None]:
         """Hidden states after the layer, and the cache with layer `layer` updated."""
-        mixed, cache = self.attention(self.attention_norm(x), positions, mask, layer, cache, prefix)
+        mixed, cache = self.attention(
+            self.attention_norm(x), rotation, visibility, layer, slides, cache, prefix
+        )
+        if self.sandwich_norms:
+            mixed = self.post_attention_norm(mixed)
         x = constrain(x + mixed, _ACTIVATION)
-        return constrain(x + self.mlp(self.mlp_norm(x)), _ACTIVATION), cache
+        expanded = self.mlp(self.mlp_norm(x))
+        if self.sandwich_norms:
+            expanded = self.post_mlp_norm(expanded)
+        return constrain(x + expanded, _ACTIVATION), cache
 
 
 class Decoder(nnx.Module):
@@ -215,9 +208,10 @@ class Decoder(nnx.Module):
       rngs: Seeds the parameters, which are float32 whatever `dtype` is.
       dtype: Of activations and of the operands of products.
       remat: A key of `REMAT_POLICIES`.
+      attention: One of `IMPLEMENTATIONS` of attention; see `attend`.
 
     Raises:
-      ValueError: If there is no such policy.
+      ValueError: If there is no such policy or implementation.
     """
 
     def __init__(
@@ -227,12 +221,16 @@ class Decoder(nnx.Module):
         *,
         dtype: DTypeLike = jnp.float32,
         remat: str = "none",
+        attention: str = "auto",
     ):
         if remat not in REMAT_POLICIES:
             raise ValueError(f"remat={remat!r} must be one of {sorted(REMAT_POLICIES)}.")
+        if attention not in IMPLEMENTATIONS:
+            raise ValueError(f"attention={attention!r} must be one of {list(IMPLEMENTATIONS)}.")
         self.config = config
         self.dtype = jnp.dtype(dtype)
         self.remat = remat
+        self.attention = attention
         # Scale of the published Llama embeddings; a tied head wants small logits at the start.
         embed_init = jax.nn.initializers.normal(0.02)
         table_shape = (config.vocab_size, config.embed_dim)
@@ -243,10 +241,10 @@ class Decoder(nnx.Module):
         @nnx.split_rngs(splits=config.num_layers)
         @functools.partial(nnx.vmap, in_axes=0, out_axes=0, transform_metadata=_STACKED)
         def stacked(rngs: nnx.Rngs) -> Block:
-            return Block(config, rngs)
+            return Block(config, rngs, attention)
 
         self.layers = stacked(rngs)
-        self.final_norm = RMSNorm(config.embed_dim, config.rms_norm_eps)
+        self.final_norm = RMSNorm(config.embed_dim, config)
         if not config.tie_embeddings:
             self.lm_head = nnx.Param(
                 embed_init(rngs.params(), table_shape, jnp.float32),
@@ -254,14 +252,21 @@ class Decoder(nnx.Module):
             )
 
     @property
+    def options(self) -> dict[str, Any]:
+        """The arguments beside the config that make another decoder compute as this one does."""
+        return {"dtype": self.dtype, "remat": self.remat, "attention": self.attention}
+
+    @property
     def head_weight(self) -> Float[Array, "vocab embed"]:
         """The matrix whose rows are compared with hidden states; the embedding when tied."""
         return (self.embedding if self.config.tie_embeddings else self.lm_head)[...]
 
     def logits(self, hidden: Float[Array, "... embed"]) -> Float[Array, "... vocab"]:
-        """Raw next-token scores in float32."""
+        """Next-token scores in float32, soft-capped where the model wants it."""
         rows = hidden.reshape(-1, hidden.shape[-1])
-        return contract("ne,ve->nv", rows, self.head_weight).reshape(*hidden.shape[:-1], -1)
+        scores = contract("ne,ve->nv", rows, self.head_weight).reshape(*hidden.shape[:-1], -1)
+        softcap = self.config.logit_softcap
+        return scores if softcap is None else softcap * jnp.tanh(scores / softcap)
 
     def __call__(
         self,
@@ -311,19 +316,19 @@ class Decoder(nnx.Module):
 
     def _run(self, tokens, positions, segment_ids, cache, prefix, measure=None):
         """Hidden states before the final norm, the cache, and what was measured in the layers."""
-        if cache is None:
-            mask = _causal_mask(tokens.shape, segment_ids)
-        else:
+        if cache is not None:
             cache = cache.claim(positions)
-            mask = cache.positions[:, None] <= positions[:, :, None]
+        key_positions = None if cache is None else cache.positions
+        visibility = Visibility(positions, key_positions, segment_ids)
+        rotation = Rotation.at(positions, self.config)
         graphdef, layers = nnx.split(self.layers)
 
         # The cache is carried, not scanned over: scanning would copy all of it in every call.
         def apply_layer(carry, scanned):
             x, cache = carry
-            index, layer, layer_prefix = scanned
+            index, slides, layer, layer_prefix = scanned
             block = nnx.merge(graphdef, layer)
-            after, cache = block(x, positions, mask, index, cache, layer_prefix)
+            after, cache = block(x, rotation, visibility, index, slides, cache, layer_prefix)
             return (after, cache), None if measure is None else measure(x, after)
 
         policy = REMAT_POLICIES[self.remat]
@@ -334,7 +339,11 @@ class Decoder(nnx.Module):
         # for the whole batch on every device.
         table = constrain(self.embedding[...], ("vocab", "activation_embed"))
         x = constrain(jnp.take(table, tokens, axis=0).astype(self.dtype), _ACTIVATION)
+        if self.config.family.scaled_embedding:
+            x *= jnp.asarray(self.config.embed_dim**0.5, self.dtype)
         scanned_prefix = None if prefix is None else (prefix.key[:, 0], prefix.value[:, 0])
-        scanned = (jnp.arange(self.config.num_layers), layers, scanned_prefix)
+        num_layers = self.config.num_layers
+        slides = jnp.asarray(self.config.sliding_layers or (False,) * num_layers)
+        scanned = (jnp.arange(num_layers), slides, layers, scanned_prefix)
         (x, cache), measured = lax.scan(apply_layer, (x, cache), scanned)
         return x, cache, measured

@@ -7,45 +7,37 @@ from typing import Any
 
 import gguf
 import numpy as np
-import tokenizers
-from tokenizers import decoders, pre_tokenizers
-from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
-from sentidistill_jax.models.config import ModelConfig
+from sentidistill_jax.models.gguf_config import config_from_gguf
+from sentidistill_jax.models.gguf_tokenizer import build_tokenizer
+from sentidistill_jax.models.names import HEAD, Path, tensor_names
 
-_SPECIAL_TOKEN = int(gguf.TokenType.CONTROL)
-# Role of a special token in transformers -> in GGUF metadata.
-_SPECIAL_ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
-
-_NAMES = {
-    "token_embd.weight": "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
+_ROPE_FACTORS = "rope_freqs.weight"
+# GGUF tensor -> our parameter; those of layers are blk.{layer}.{name}.
+_PATHS: dict[str, Path] = {
+    "token_embd.weight": ("embedding",),
+    "output_norm.weight": ("final_norm", "scale"),
+    "output.weight": HEAD,
 }
-_LAYER_NAMES = {
-    "attn_norm.weight": "input_layernorm.weight",
-    "attn_q.weight": "self_attn.q_proj.weight",
-    "attn_k.weight": "self_attn.k_proj.weight",
-    "attn_v.weight": "self_attn.v_proj.weight",
-    "attn_output.weight": "self_attn.o_proj.weight",
-    "ffn_norm.weight": "post_attention_layernorm.weight",
-    "ffn_gate.weight": "mlp.gate_proj.weight",
-    "ffn_up.weight": "mlp.up_proj.weight",
-    "ffn_down.weight": "mlp.down_proj.weight",
+_LAYER_PATHS: dict[str, Path] = {
+    "attn_norm.weight": ("attention_norm", "scale"),
+    "attn_q.weight": ("attention", "q_proj"),
+    "attn_k.weight": ("attention", "k_proj"),
+    "attn_v.weight": ("attention", "v_proj"),
+    "attn_q.bias": ("attention", "q_bias"),
+    "attn_k.bias": ("attention", "k_bias"),
+    "attn_v.bias": ("attention", "v_bias"),
+    "attn_q_norm.weight": ("attention", "q_norm", "scale"),
+    "attn_k_norm.weight": ("attention", "k_norm", "scale"),
+    "attn_output.weight": ("attention", "o_proj"),
+    "post_attention_norm.weight": ("post_attention_norm", "scale"),
+    "ffn_norm.weight": ("mlp_norm", "scale"),
+    "ffn_gate.weight": ("mlp", "gate_proj"),
+    "ffn_up.weight": ("mlp", "up_proj"),
+    "ffn_down.weight": ("mlp", "down_proj"),
+    "post_ffw_norm.weight": ("post_mlp_norm", "scale"),
 }
-
-
-def _hf_name(name: str) -> str:
-    if name in _NAMES:
-        return _NAMES[name]
-    layer_name = re.fullmatch(r"blk\.(\d+)\.(.+)", name)
-    if layer_name is None or layer_name[2] not in _LAYER_NAMES:
-        raise ValueError(
-            f"the GGUF file holds the tensor {name!r}, which this decoder does not use; choose"
-            " another model."
-        )
-    return f"model.layers.{layer_name[1]}.{_LAYER_NAMES[layer_name[2]]}"
 
 
 def _unpermute(weight: np.ndarray, heads: int) -> np.ndarray:
@@ -76,66 +68,59 @@ class GGUFFile:
                 f"{path} is not a whole GGUF file ({error}); copy it again."
             ) from error
         self._tensors = {tensor.name: tensor for tensor in reader.tensors}
+        factors = self._tensors.pop(_ROPE_FACTORS, None)
         self.fields: dict[str, Any] = {
             name: field.contents() for name, field in reader.fields.items()
         }
-        self.config = ModelConfig.from_gguf(
-            self.fields, tie_embeddings="output.weight" not in self._tensors
+        self.config = config_from_gguf(
+            self.fields,
+            tie_embeddings="output.weight" not in self._tensors,
+            rope_factors=None if factors is None else np.asarray(factors.data, np.float32),
         )
 
     def tensors(self) -> dict[str, Callable[[], np.ndarray]]:
-        """Hugging Face tensor name -> function that dequantises it to float32."""
+        """Hugging Face tensor name -> function that dequantises it to float32.
+
+        Raises:
+          ValueError: If the file holds a tensor that no decoder of ours has.
+        """
+        return {self._hf_name(name): self._reader(tensor) for name, tensor in self._tensors.items()}
+
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """The tokenizer described by the file.
+
+        Raises:
+          ValueError: If it is of a kind that is not rebuilt.
+        """
+        return build_tokenizer(self.fields)
+
+    def _hf_name(self, name: str) -> str:
+        if name in _PATHS:
+            return tensor_names(self.config, _PATHS[name])[0]
+        match = re.fullmatch(r"blk\.(\d+)\.(.+)", name)
+        layer = int(match[1]) if match else -1
+        if match is None or match[2] not in _LAYER_PATHS or layer >= self.config.num_layers:
+            raise ValueError(
+                f"the GGUF file holds the tensor {name!r}, which this decoder does not use; choose"
+                " another model."
+            )
+        return tensor_names(self.config, ("layers", *_LAYER_PATHS[match[2]]))[layer]
+
+    def _reader(self, tensor: Any) -> Callable[[], np.ndarray]:
+        kind = tensor.name.split(".", 2)[-1]
         heads = {
             "attn_q.weight": self.config.num_heads,
             "attn_k.weight": self.config.num_kv_heads,
         }
+        # Only files of the llama architecture store rotary pairs side by side, and only those of
+        # norms with an offset store offset + scale.
+        interleaved = self.fields["general.architecture"] == "llama" and kind in heads
+        offset = self.config.family.norm_offset if tensor.name.endswith("norm.weight") else 0.0
 
-        def reader(tensor: Any) -> Callable[[], np.ndarray]:
-            def read() -> np.ndarray:
-                value = gguf.dequantize(tensor.data, tensor.tensor_type)
-                kind = tensor.name.split(".", 2)[-1]
-                return _unpermute(value, heads[kind]) if kind in heads else value
+        def read() -> np.ndarray:
+            value = gguf.dequantize(tensor.data, tensor.tensor_type)
+            if interleaved:
+                return _unpermute(value, heads[kind])
+            return value - np.float32(offset) if offset else value
 
-            return read
-
-        return {_hf_name(name): reader(tensor) for name, tensor in self._tensors.items()}
-
-    def tokenizer(self) -> PreTrainedTokenizerFast:
-        """The byte-level BPE tokenizer described by the file.
-
-        Raises:
-          ValueError: If it is of a kind that this class does not rebuild.
-        """
-        kind = (self.fields.get("tokenizer.ggml.model"), self.fields.get("tokenizer.ggml.pre"))
-        if kind != ("gpt2", "smollm"):
-            raise ValueError(
-                f"the GGUF file has tokenizer {kind}, expected ('gpt2', 'smollm'); choose another"
-                " model."
-            )
-        tokens = self.fields["tokenizer.ggml.tokens"]
-        merges = [tuple(merge.split(" ")) for merge in self.fields["tokenizer.ggml.merges"]]
-        backend = tokenizers.Tokenizer(
-            BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges)
-        )
-        backend.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
-            [
-                pre_tokenizers.Digits(individual_digits=True),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
-            ]
-        )
-        backend.decoder = decoders.ByteLevel()  # type: ignore[assignment]
-        types = self.fields["tokenizer.ggml.token_type"]
-        backend.add_special_tokens(
-            [t for t, kind in zip(tokens, types, strict=True) if kind == _SPECIAL_TOKEN]
-        )
-        special = {
-            f"{ours}_token": tokens[self.fields[f"tokenizer.ggml.{theirs}_token_id"]]
-            for ours, theirs in _SPECIAL_ROLES.items()
-            if f"tokenizer.ggml.{theirs}_token_id" in self.fields
-        }
-        return PreTrainedTokenizerFast(
-            tokenizer_object=backend,
-            chat_template=self.fields.get("tokenizer.chat_template"),
-            clean_up_tokenization_spaces=False,
-            **special,
-        )
+        return read

@@ -1,6 +1,8 @@
-"""Hugging Face weights to ours and back: one table of names, read in both directions."""
+"""Hugging Face directories to sharded decoders and back, one tensor at a time."""
 
+import collections
 import contextlib
+import functools
 import json
 import math
 import pathlib
@@ -8,64 +10,33 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from sentidistill_jax.models.config import ModelConfig
 from sentidistill_jax.models.decoder import Decoder
-from sentidistill_jax.sharding import state_shardings
+from sentidistill_jax.models.hf_config import config_from_hf, config_to_hf
+from sentidistill_jax.models.names import (
+    HEAD,
+    Path,
+    hf_shape,
+    is_stacked,
+    tensor_names,
+    to_hf,
+    to_ours,
+)
+from sentidistill_jax.sharding import state_shardings, to_host
 
-Path = tuple[Any, ...]
-
-# Our parameter -> Hugging Face tensor. Those with {layer} are stacked along a leading layers dim.
-# Hugging Face linear layers are [out, in]; ours are [in, out] with heads kept as a dim.
-NAMES: Mapping[Path, str] = {
-    ("embedding",): "model.embed_tokens.weight",
-    ("layers", "attention_norm", "scale"): "model.layers.{layer}.input_layernorm.weight",
-    ("layers", "attention", "q_proj"): "model.layers.{layer}.self_attn.q_proj.weight",
-    ("layers", "attention", "k_proj"): "model.layers.{layer}.self_attn.k_proj.weight",
-    ("layers", "attention", "v_proj"): "model.layers.{layer}.self_attn.v_proj.weight",
-    ("layers", "attention", "o_proj"): "model.layers.{layer}.self_attn.o_proj.weight",
-    ("layers", "mlp_norm", "scale"): "model.layers.{layer}.post_attention_layernorm.weight",
-    ("layers", "mlp", "gate_proj"): "model.layers.{layer}.mlp.gate_proj.weight",
-    ("layers", "mlp", "up_proj"): "model.layers.{layer}.mlp.up_proj.weight",
-    ("layers", "mlp", "down_proj"): "model.layers.{layer}.mlp.down_proj.weight",
-    ("final_norm", "scale"): "model.norm.weight",
-    ("lm_head",): "lm_head.weight",
-}
-# Leading dims of our matrices that are inputs: heads and head_dim for o_proj.
-_INPUT_DIMS = {
-    "q_proj": 1, "k_proj": 1, "v_proj": 1, "o_proj": 2, "gate_proj": 1, "up_proj": 1, "down_proj": 1
-}  # fmt: skip
-
-
-def _hf_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of the Hugging Face tensor that becomes an array of ours."""
-    if path[-1] not in _INPUT_DIMS:
-        return shape
-    inputs = _INPUT_DIMS[path[-1]]
-    return math.prod(shape[inputs:]), math.prod(shape[:inputs])
-
-
-def _to_ours(path: Path, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    return tensor.T.reshape(shape) if path[-1] in _INPUT_DIMS else tensor
-
-
-def _to_hf(path: Path, array: np.ndarray) -> np.ndarray:
-    if path[-1] in _INPUT_DIMS:
-        array = array.reshape(_hf_shape(path, array.shape)[::-1]).T
-    return np.ascontiguousarray(array)
-
-
-def _tensor_names(path: Path, shape: tuple[int, ...]) -> list[str]:
-    """Names of the tensors that make up a parameter: one per layer if it is stacked."""
-    name = NAMES[path]
-    layers = shape[0] if "{layer}" in name else 1
-    return [name.format(layer=layer) for layer in range(layers)]
+_READABLE = ("F32", "BF16", "F16")  # dtypes of stored weights
+_WRITABLE = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+_SHARD_BYTES = 4 * 2**30  # of one weight file, unless a tensor alone is larger
 
 
 def abstract_decoder(config: ModelConfig, **options: Any) -> Decoder:
@@ -77,14 +48,20 @@ def load_decoder(
     config: ModelConfig,
     tensors: Mapping[str, Callable[[], np.ndarray]],
     mesh: Mesh,
+    *,
+    param_dtype: DTypeLike = jnp.float32,
     **options: Any,
 ) -> Decoder:
     """Builds a sharded decoder from named tensors.
+
+    Tensors are read and placed one after the other, so that a process holds one of them at a time
+    beside its own shards, however large the model is.
 
     Args:
       config: Its shape.
       tensors: Hugging Face tensor name -> function that reads it, [out, in] for linear layers.
       mesh: Where the parameters go.
+      param_dtype: Of the parameters; float32 unless they are only read.
       **options: Further arguments of `Decoder`.
 
     Raises:
@@ -93,34 +70,58 @@ def load_decoder(
     graphdef, state = nnx.split(abstract_decoder(config, **options))
     shardings = dict(nnx.to_flat_state(state_shardings(state, mesh)))
     variables = dict(nnx.to_flat_state(state))
-    names = {path: _tensor_names(path, v.get_value().shape) for path, v in variables.items()}
+    names = {path: tensor_names(config, path) for path in variables}
     _check_names(config, set(tensors), {name for group in names.values() for name in group})
 
     def filled(path: Path, variable: Any) -> Any:
         shape = variable.get_value().shape
-        value: Any = np.empty(shape, np.float32)
-        targets = value if "{layer}" in NAMES[path] else [value]
-        for target, name in zip(targets, names[path], strict=True):
-            tensor, expected = tensors[name](), _hf_shape(path, target.shape)
-            if tensor.shape != expected:
-                raise ValueError(
-                    f"tensor {name!r} has shape {tensor.shape}, expected {expected}; the config and"
-                    " the weights are of different models."
-                )
-            target[...] = _to_ours(path, tensor, target.shape)
-        placement = shardings[path].get_value()
-        return variable.replace(
-            jax.make_array_from_callback(shape, placement, lambda index: value[index])
-        )
+        sharding = shardings[path].get_value()
+        if not is_stacked(path):
+            array = _placed(path, names[path][0], tensors, shape, sharding)
+            return variable.replace(array.astype(param_dtype))
+        of_layer = NamedSharding(mesh, PartitionSpec(*sharding.spec[1:]))
+        stack = jnp.zeros(shape, param_dtype, device=sharding)
+        for layer, name in enumerate(names[path]):
+            array = _placed(path, name, tensors, shape[1:], of_layer)
+            stack = _with_layer(stack, array, layer, sharding=sharding)
+        return variable.replace(stack)
 
-    state = [(path, filled(path, variable)) for path, variable in variables.items()]
-    return nnx.merge(graphdef, nnx.from_flat_state(state))
+    filled_state = [(path, filled(path, variable)) for path, variable in variables.items()]
+    return nnx.merge(graphdef, nnx.from_flat_state(filled_state))
+
+
+def _placed(
+    path: Path,
+    name: str,
+    tensors: Mapping[str, Callable[[], np.ndarray]],
+    shape: tuple[int, ...],
+    sharding: NamedSharding,
+) -> jax.Array:
+    """A tensor in our layout on its devices; the host has let go of it."""
+    tensor, expected = tensors[name](), hf_shape(path, shape)
+    if tensor.shape != expected:
+        raise ValueError(
+            f"tensor {name!r} has shape {tensor.shape}, expected {expected}; the config and the"
+            " weights are of different models."
+        )
+    ours = to_ours(path, tensor, shape)
+    placed = jax.make_array_from_callback(shape, sharding, lambda index: ours[index])
+    return jax.block_until_ready(placed)
+
+
+@functools.partial(jax.jit, donate_argnames="stack", static_argnames="sharding")
+def _with_layer(
+    stack: jax.Array, array: jax.Array, layer: int, *, sharding: NamedSharding
+) -> jax.Array:
+    stack = lax.dynamic_update_index_in_dim(stack, array.astype(stack.dtype), layer, 0)
+    return lax.with_sharding_constraint(stack, sharding)
 
 
 def _check_names(config: ModelConfig, found: set[str], wanted: set[str]) -> None:
     missing, extra = sorted(wanted - found), sorted(found - wanted)
-    if config.tie_embeddings and NAMES[("lm_head",)] in extra:
-        extra.remove(NAMES[("lm_head",)])  # some writers store the tied head a second time
+    head = tensor_names(config, HEAD)[0]
+    if config.tie_embeddings and head in extra:
+        extra.remove(head)  # some writers store the tied head a second time
     if missing:
         raise ValueError(
             f"the weights lack {len(missing)} tensors, the first of them {missing[0]!r}; expected"
@@ -134,7 +135,13 @@ def _check_names(config: ModelConfig, found: set[str], wanted: set[str]) -> None
         )
 
 
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """A JSON file of a Hugging Face directory.
+
+    Raises:
+      FileNotFoundError: If it is not there.
+      ValueError: If it is damaged.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found; expected a Hugging Face model directory.")
     try:
@@ -152,7 +159,7 @@ def weight_files(directory: pathlib.Path) -> list[pathlib.Path]:
     index = directory / "model.safetensors.index.json"
     names = {"model.safetensors"}
     if index.is_file():
-        names = set(_read_json(index)["weight_map"].values())
+        names = set(read_json(index)["weight_map"].values())
     files = [directory / name for name in sorted(names)]
     for file in files:
         if not file.is_file():
@@ -177,19 +184,26 @@ def _opened(path: pathlib.Path) -> Iterator[Any]:
 def read_hf_directory(
     directory: pathlib.Path,
 ) -> tuple[ModelConfig, dict[str, Callable[[], np.ndarray]]]:
-    """Config and tensors (float32, read on call) of a Hugging Face model directory.
+    """Config and tensors (in their stored dtype, read on call) of a Hugging Face model directory.
 
     Raises:
       FileNotFoundError: If config.json or a weight file is missing.
-      ValueError: If a file is damaged or the architecture is not one of ours.
+      ValueError: If a file is damaged, the architecture is not one of ours, or weights are stored
+        in a dtype that needs more than a cast.
     """
-    config = ModelConfig.from_hf(_read_json(directory / "config.json"))
+    config = config_from_hf(read_json(directory / "config.json"))
     tensors: dict[str, Callable[[], np.ndarray]] = {}
 
     def reader(path: pathlib.Path, name: str) -> Callable[[], np.ndarray]:
         def read() -> np.ndarray:
             with _opened(path) as file:
-                return file.get_tensor(name).astype(np.float32, copy=False)
+                dtype = file.get_slice(name).get_dtype()
+                if dtype not in _READABLE:
+                    raise ValueError(
+                        f"tensor {name!r} of {path} has dtype {dtype}, expected one of"
+                        f" {list(_READABLE)}; take the unquantised weights."
+                    )
+                return file.get_tensor(name)
 
         return read
 
@@ -200,28 +214,85 @@ def read_hf_directory(
 
 
 def hf_tensors(model: Decoder) -> Iterator[tuple[str, np.ndarray]]:
-    """Our parameters under their Hugging Face names, one tensor at a time."""
+    """Our parameters under their Hugging Face names, one tensor at a time.
+
+    Every process of a pod must read all of them: each is gathered from all devices.
+    """
     for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param)):
-        value = np.asarray(variable.get_value())
-        arrays = value if "{layer}" in NAMES[path] else [value]
-        for name, array in zip(_tensor_names(path, value.shape), arrays, strict=True):
-            yield name, _to_hf(path, array)
+        value = variable.get_value()
+        for layer, name in enumerate(tensor_names(model.config, path)):
+            yield name, to_hf(path, to_host(value[layer] if is_stacked(path) else value))
 
 
-def write_hf_directory(model: Decoder, directory: pathlib.Path, *, dtype: str = "float32") -> None:
-    """Writes config.json and model.safetensors; the caller adds the tokenizer.
+def _shapes(model: Decoder) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes in the order of `hf_tensors`."""
+    for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param)):
+        shape = variable.get_value().shape
+        for name in tensor_names(model.config, path):
+            yield name, hf_shape(path, shape[1:] if is_stacked(path) else shape)
+
+
+def _plan_files(model: Decoder, itemsize: int, shard_bytes: int) -> dict[str, str]:
+    """Tensor name -> file; tensors of one file follow one another in `hf_tensors`."""
+    groups: list[list[str]] = [[]]
+    size = 0
+    for name, shape in _shapes(model):
+        tensor_bytes = math.prod(shape) * itemsize
+        if groups[-1] and size + tensor_bytes > shard_bytes:
+            groups.append([])
+            size = 0
+        groups[-1].append(name)
+        size += tensor_bytes
+    if len(groups) == 1:
+        return dict.fromkeys(groups[0], "model.safetensors")
+    return {
+        name: f"model-{index:05d}-of-{len(groups):05d}.safetensors"
+        for index, group in enumerate(groups, start=1)
+        for name in group
+    }
+
+
+def write_hf_directory(
+    model: Decoder,
+    directory: pathlib.Path,
+    *,
+    dtype: str = "float32",
+    shard_bytes: int = _SHARD_BYTES,
+    fields: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes config.json and the weights; the caller adds the tokenizer.
+
+    Every process of a pod must call it; the first one writes.
+
+    Args:
+      model: What to write.
+      directory: Created if needed.
+      dtype: Of the weights: float32 or bfloat16.
+      shard_bytes: A file that would be larger is split, and an index written.
+      fields: Further fields of config.json.
 
     Raises:
-      ValueError: If `dtype` is neither "float32" nor "bfloat16".
+      ValueError: If `dtype` is neither.
     """
-    dtypes = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
-    if dtype not in dtypes:
-        raise ValueError(f"dtype={dtype!r} must be one of {sorted(dtypes)}.")
-    directory.mkdir(parents=True, exist_ok=True)
-    config = model.config.to_hf() | {"torch_dtype": dtype}
-    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    save_file(
-        {name: tensor.astype(dtypes[dtype]) for name, tensor in hf_tensors(model)},
-        directory / "model.safetensors",
-        metadata={"format": "pt"},
-    )
+    if dtype not in _WRITABLE:
+        raise ValueError(f"dtype={dtype!r} must be one of {sorted(_WRITABLE)}.")
+    stored = _WRITABLE[dtype]
+    files = _plan_files(model, stored.itemsize, shard_bytes)
+    in_file = collections.Counter(files.values())
+    writes = jax.process_index() == 0
+    if writes:
+        directory.mkdir(parents=True, exist_ok=True)
+        config = config_to_hf(model.config) | {"torch_dtype": dtype} | dict(fields or {})
+        (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    tensors: dict[str, np.ndarray] = {}
+    total = 0
+    for name, tensor in hf_tensors(model):
+        total += tensor.size * stored.itemsize
+        if writes:
+            tensors[name] = tensor.astype(stored)
+            if len(tensors) == in_file[files[name]]:
+                save_file(tensors, directory / files[name], metadata={"format": "pt"})
+                tensors = {}
+    if writes and len(set(files.values())) > 1:
+        index = {"metadata": {"total_size": total}, "weight_map": files}
+        (directory / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")

@@ -36,6 +36,13 @@ class LoadedModel:
             return self.trimmed.source_tokenizer
         return tokenizer_fingerprint(self.tokenizer)
 
+    @property
+    def cache_vocab_size(self) -> int:
+        """Size of the vocabulary that those ids are of."""
+        if self.trimmed is not None:
+            return self.trimmed.source_vocab_size
+        return self.decoder.config.vocab_size
+
 
 def _hash_files(files: list[pathlib.Path]) -> str:
     digest = hashlib.blake2b(digest_size=16)
@@ -98,3 +105,17 @@ def load_model(source: str, mesh: Mesh, **options: Any) -> LoadedModel:
     tokenizer = transformers.AutoTokenizer.from_pretrained(path)
     trimmed = TrimmedVocabulary.load(path)
     return LoadedModel(decoder, tokenizer, _hash_files(weight_files(path)), source, trimmed)
+
+
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of what `load_model` would load, without its weights.
+
+    Raises:
+      FileNotFoundError: If there is nothing at `source`.
+    """
+    path = embedded_path(source) if source in EMBEDDED else pathlib.Path(source)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no model at {source!r}; check the path.")
+    if path.suffix == ".gguf":
+        return GGUFFile(path).tokenizer()
+    return transformers.AutoTokenizer.from_pretrained(path)

@@ -1,6 +1,5 @@
 """A student from a larger model: some of its layers, and the rest unchanged."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,8 +29,8 @@ def keep_layers(model: Decoder, layers: Sequence[int]) -> Decoder:
         raise ValueError(
             f"student.layers={tuple(layers)} must name layers from 0 to {total - 1} of the model."
         )
-    config = dataclasses.replace(model.config, num_layers=len(layers))
-    graphdef, _ = nnx.split(abstract_decoder(config, dtype=model.dtype, remat=model.remat))
+    config = model.config.with_layers(layers)
+    graphdef, _ = nnx.split(abstract_decoder(config, **model.options))
     index = jnp.asarray(list(layers))
 
     def kept(path: tuple[Any, ...], variable: nnx.Variable) -> nnx.Variable:

@@ -67,7 +67,7 @@ def slice_axes(
         along["heads"] = heads.reshape(*heads.shape[:-2], -1)
         changes["num_heads"] = along["heads"].shape[-1]
     smaller = dataclasses.replace(config, **changes)
-    graphdef, state = nnx.split(abstract_decoder(smaller, dtype=model.dtype, remat=model.remat))
+    graphdef, state = nnx.split(abstract_decoder(smaller, **model.options))
     placements = dict(nnx.to_flat_state(state_shardings(state, mesh)))
 
     def cut(path: tuple[Any, ...], variable: nnx.Variable) -> nnx.Variable:

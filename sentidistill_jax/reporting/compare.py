@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from sentidistill_jax.evaluation import official
+from sentidistill_jax.evaluation import scoring
+from sentidistill_jax.evaluation.data import load_dataset
 from sentidistill_jax.evaluation.metrics import (
     label_counts,
     label_scores,
@@ -143,7 +144,7 @@ def _count(
     set_name: str, of_set: Mapping[str, Any], sides: Sequence[Sequence[Line]], texts: Texts
 ) -> tuple[list[np.ndarray], Statistic] | None:
     """Per-example counts of both sides, and the score that their sum gives."""
-    if of_set.get("metric", "macro_f1") == "macro_f1":
+    if of_set["metric"] == "macro_f1":
         answers = {str(line[k]) for side in sides for line in side for k in ("gold", "predicted")}
         names = list(dict.fromkeys([*of_set.get("labels", ()), *sorted(answers)]))
         return [
@@ -168,25 +169,17 @@ def _count(
 def _count_graphs(
     name: str, sides: Sequence[Sequence[Line]], texts: Texts
 ) -> tuple[list[np.ndarray], Statistic] | None:
-    """Sentiment graphs are scored on token spans: that takes the sentences, and all of them."""
+    """Sentiment graphs are scored on token spans: that takes the sentences."""
     if texts.sentibench_dir is None or name not in TASKS:
         return None
-    size = TASKS[name].test_size
+    data = load_dataset(name, texts.sentibench_dir)
     counts = []
     statistic: Statistic | None = None
     for side in sides:
-        parts = []
-        for start in range(0, len(side), size):
-            answers = {
-                int(line["id"]): line.get("answer", "") for line in side[start : start + size]
-            }
-            if sorted(answers) != list(range(size)):
-                return None
-            part, statistic = official.sentence_counts(
-                name, [answers[at] for at in range(size)], texts.sentibench_dir
-            )
-            parts.append(part[list(answers)])
-        counts.append(np.concatenate(parts))
+        items = [data.test[int(line["id"])] for line in side]
+        answers = [line.get("answer", "") for line in side]
+        of_side, statistic = scoring.sentence_counts(data.task, items, answers)
+        counts.append(of_side)
     return None if statistic is None else (counts, statistic)
 
 

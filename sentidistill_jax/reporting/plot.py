@@ -8,7 +8,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402 - the backend comes first
 
-from sentidistill_jax.reporting.runs import Model, f1  # noqa: E402
+from sentidistill_jax.reporting.runs import Model  # noqa: E402
 from sentidistill_jax.reporting.tables import set_names, short_name  # noqa: E402
 
 
@@ -22,7 +22,7 @@ def plot(models: Sequence[Model], path: pathlib.Path) -> None:
         for position, name in enumerate(sets):
             if name not in model.sets:
                 continue
-            value = f1(model.sets[name])
+            value = model.sets[name]["f1"]
             low, high = model.sets[name].get("interval_95") or (value, value)
             at.append(position + (index - (len(models) - 1) / 2) * width)
             values.append(100 * value)

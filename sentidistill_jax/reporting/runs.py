@@ -13,10 +13,10 @@ from typing import Any
 from sentidistill_jax.corpus.records import read_records
 from sentidistill_jax.corpus.user_texts import UserText
 from sentidistill_jax.evaluation.data import read_split
+from sentidistill_jax.evaluation.results import SCORES_VERSION
 from sentidistill_jax.evaluation.tasks import TASKS
 from sentidistill_jax.workdir import Workdir
 
-SCORES_VERSIONS = (1, 2)
 SENTIBENCH = "sentibench/"
 HELD_OUT = "held_out/"
 
@@ -56,9 +56,10 @@ class TrainingRun:
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]]  # metric -> steps, values
 
 
-def f1(of_set: Mapping[str, Any]) -> float:
-    """The score of a set, in [0, 1]."""
-    return of_set["f1"] if "f1" in of_set else of_set["macro_f1"]
+def variants(models: Sequence[Model], set_name: str) -> list[str]:
+    """Other ways in which the answers of any of the models to a set were scored."""
+    asked = (model.sets[set_name] for model in models if set_name in model.sets)
+    return list(dict.fromkeys(name for of_set in asked for name in of_set.get("variants", ())))
 
 
 def read_scores(workdirs: Sequence[pathlib.Path]) -> list[Model]:
@@ -145,16 +146,16 @@ def _read_scores_file(path: pathlib.Path) -> dict[str, Any]:
     try:
         scores = json.loads(path.read_text(encoding="utf-8"))
         version = scores["schema_version"]
-        for of_set in scores["sets"].values():
-            f1(of_set)
-        str(scores["model"])
+        if version == SCORES_VERSION:
+            _ = [(of_set["f1"], of_set["metric"]) for of_set in scores["sets"].values()]
+            str(scores["model"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path} holds no scores ({error!r}); evaluate the model again."
         ) from error
-    if version not in SCORES_VERSIONS:
+    if version != SCORES_VERSION:
         raise ValueError(
-            f"{path} has schema_version={version}, expected one of {list(SCORES_VERSIONS)};"
+            f"{path} has schema_version={version}, expected {SCORES_VERSION};"
             " evaluate the model again."
         )
     return scores

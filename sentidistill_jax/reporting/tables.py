@@ -1,10 +1,11 @@
 """Scores of models as a table: held-out sets, then SentiBench by data set with its means."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sentidistill_jax.evaluation.grid import Format, render_grid
 from sentidistill_jax.evaluation.tasks import CATEGORIES, TASKS
-from sentidistill_jax.reporting.runs import HELD_OUT, SENTIBENCH, Model, f1
+from sentidistill_jax.reporting.runs import HELD_OUT, SENTIBENCH, Model, variants
 
 
 def set_names(models: Sequence[Model]) -> list[str]:
@@ -37,7 +38,7 @@ def sentibench_means(model: Model) -> dict[str, float]:
 
 
 def table(models: Sequence[Model], format: Format) -> str:
-    """F1 in percent, a row per model and a column per set.
+    """F1 in percent, a row per model and calibrated variant of it, and a column per set.
 
     A cell has the 95 % interval over examples, or for means over SentiBench the deviation over
     seeds.
@@ -52,22 +53,35 @@ def table(models: Sequence[Model], format: Format) -> str:
     names, means = set_names(models), summaries(models)
     sizes = {name: model.sets[name].get("examples") for model in models for name in model.sets}
     head = ["F1, %", *(f"{short_name(name)} ({sizes[name]})" for name in names), *means]
-    rows = [
-        [
-            model.name,
-            *(_set_cell(model, name) for name in names),
-            *(_mean_cell(model, name) for name in means),
-        ]
-        for model in models
-    ]
+    rows = []
+    for model in models:
+        rows.append(
+            [
+                model.name,
+                *(_set_cell(model.sets.get(name)) for name in names),
+                *(_mean_cell(model, name) for name in means),
+            ]
+        )
+        calibrated = dict.fromkeys(
+            variant for name in names for variant in calibrations([model], name)
+        )
+        for variant in calibrated:
+            of_sets = (model.sets.get(name, {}).get("variants", {}).get(variant) for name in names)
+            label = f"{model.name}, {variant.replace('_', ' ')}"
+            rows.append([label, *map(_set_cell, of_sets), *["-"] * len(means)])
     return render_grid([head, *rows], format)
 
 
-def _set_cell(model: Model, name: str) -> str:
-    of_set = model.sets.get(name)
+def calibrations(models: Sequence[Model], set_name: str) -> list[str]:
+    """The variants of a set that differ in what was predicted, not in how answers were read."""
+    task = TASKS.get(set_name.removeprefix(SENTIBENCH))
+    return variants(models, set_name) if task is not None and task.label_words else []
+
+
+def _set_cell(of_set: Mapping[str, Any] | None) -> str:
     if of_set is None:
         return "-"
-    cell = f"{100 * f1(of_set):.1f}"
+    cell = f"{100 * of_set['f1']:.1f}"
     interval = of_set.get("interval_95")
     if not interval:
         return cell

@@ -1,16 +1,20 @@
 """What each part of the page shows, as plain values for its templates."""
 
-import collections
 import dataclasses
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sentidistill_jax.evaluation.tasks import CATEGORIES, TASKS
 from sentidistill_jax.reporting.charts import DotChart, LineChart, dot_chart, line_chart
 from sentidistill_jax.reporting.compare import Comparison
-from sentidistill_jax.reporting.runs import SENTIBENCH, Model, TrainingRun, f1
-from sentidistill_jax.reporting.tables import sentibench_means, set_names, short_name, summaries
+from sentidistill_jax.reporting.runs import SENTIBENCH, Model, TrainingRun, variants
+from sentidistill_jax.reporting.tables import (
+    calibrations,
+    sentibench_means,
+    set_names,
+    short_name,
+    summaries,
+)
 
 SIGNIFICANT = 0.05  # of adjusted p-values
 
@@ -63,6 +67,9 @@ def score_charts(models: Sequence[Model]) -> list[tuple[str, DotChart]]:
         rows = bench if set_name.startswith(SENTIBENCH) else others
         values = [_chart_value(model.sets.get(set_name)) for model in models]
         rows.append((short_name(set_name), values))
+        for variant in calibrations(models, set_name):
+            of_variant = [_chart_value(_variant(model, set_name, variant)) for model in models]
+            rows.append((_variant_name(set_name, variant), of_variant))
     titled = (("SentiBench", bench), ("Held-out texts", others))
     return [(title, dot_chart(rows, names)) for title, rows in titled if rows]
 
@@ -75,7 +82,11 @@ def score_groups(
     for name in set_names(models):
         task = TASKS.get(name.removeprefix(SENTIBENCH)) if name.startswith(SENTIBENCH) else None
         group = f"SentiBench, {task.category}" if task else "Held-out texts"
-        groups.setdefault(group, []).append(_row(name, models, comparisons))
+        rows = groups.setdefault(group, [])
+        rows.append(_row(name, models, comparisons))
+        for variant in variants(models, name):
+            cells = [_cell(_variant(model, name, variant)) for model in models]
+            rows.append(Row(_variant_name(name, variant), "variant of the score", _best(cells)))
     for mean in summaries(models):
         group = f"SentiBench, {mean}" if mean in CATEGORIES else "SentiBench, all"
         values = [sentibench_means(model).get(mean) for model in models]
@@ -96,27 +107,33 @@ def score_groups(
 def _row(
     name: str, models: Sequence[Model], comparisons: Mapping[tuple[str, str], Comparison]
 ) -> Row:
-    cells: list[Cell | None] = []
-    for model in models:
-        of_set = model.sets.get(name)
-        if of_set is None:
-            cells.append(None)
-            continue
-        ends = of_set.get("interval_95")
-        cells.append(
-            Cell(
-                100 * f1(of_set),
-                interval=(100 * ends[0], 100 * ends[1]) if ends else None,
-                deviation=_percent(of_set.get("deviation")),
-                comparison=comparisons.get((model.name, name)),
-            )
-        )
+    cells = [_cell(model.sets.get(name), comparisons.get((model.name, name))) for model in models]
     present = [model.sets[name] for model in models if name in model.sets]
-    metric = str(present[0].get("metric", "macro_f1")).replace("_", " ").replace("f1", "F1")
+    metric = str(present[0]["metric"]).replace("_", " ").replace("f1", "F1")
     examples: set[int] = {of_set["examples"] for of_set in present if of_set.get("examples")}
     counts = " or ".join(f"{count:,}" for count in sorted(examples))
     detail = f"{metric}, {counts} examples" if counts else metric
     return Row(short_name(name), detail, _best(cells))
+
+
+def _cell(of_set: Mapping[str, Any] | None, comparison: Comparison | None = None) -> Cell | None:
+    if of_set is None:
+        return None
+    ends = of_set.get("interval_95")
+    return Cell(
+        100 * of_set["f1"],
+        interval=(100 * ends[0], 100 * ends[1]) if ends else None,
+        deviation=_percent(of_set.get("deviation")),
+        comparison=comparison,
+    )
+
+
+def _variant(model: Model, set_name: str, variant: str) -> Mapping[str, Any] | None:
+    return model.sets.get(set_name, {}).get("variants", {}).get(variant)
+
+
+def _variant_name(set_name: str, variant: str) -> str:
+    return f"{short_name(set_name)}, {variant.replace('_', ' ')}"
 
 
 def _best(cells: Sequence[Cell | None]) -> tuple[Cell | None, ...]:
@@ -162,21 +179,15 @@ def confusions(models: Sequence[Model]) -> list[tuple[str, list[Confusion]]]:
 
 def _confusion(model: Model, name: str) -> Confusion | None:
     of_set = model.sets.get(name)
-    if of_set is None or of_set.get("metric", "macro_f1") != "macro_f1":
-        return None
-    if of_set.get("confusion") and of_set.get("labels"):
-        labels, counts = of_set["labels"], of_set["confusion"]
-    else:
-        lines = model.predictions.get(name, {}).values()
-        pairs = collections.Counter((str(line["gold"]), str(line["predicted"])) for line in lines)
-        labels = sorted(set(itertools.chain.from_iterable(pairs)))
-        counts = [[pairs[gold, predicted] for predicted in labels] for gold in labels]
-    if not labels:
+    if of_set is None or "confusion" not in of_set:
         return None
     return Confusion(
         model.name,
-        tuple(map(str, labels)),
-        tuple(tuple((n, n / sum(row) if sum(row) else 0.0) for n in row) for row in counts),
+        tuple(of_set["labels"]),
+        tuple(
+            tuple((n, n / sum(row) if sum(row) else 0.0) for n in row)
+            for row in of_set["confusion"]
+        ),
     )
 
 
@@ -258,7 +269,7 @@ def _chart_value(of_set: Mapping[str, Any] | None) -> _Value:
     if of_set is None:
         return None
     ends = of_set.get("interval_95")
-    value = 100 * f1(of_set)
+    value = 100 * of_set["f1"]
     return (value, 100 * ends[0], 100 * ends[1]) if ends else value
 
 

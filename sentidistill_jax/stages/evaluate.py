@@ -1,10 +1,12 @@
-"""Stage `evaluate`: macro-F1 on held-out human-labelled texts and on SentiBench's label tasks."""
+"""Stage `evaluate`: F1 on held-out human-labelled texts and on SentiBench."""
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from sentidistill_jax import __version__, sharding
@@ -13,24 +15,20 @@ from sentidistill_jax.corpus.icldist import TASKS as ICL_TASKS
 from sentidistill_jax.corpus.icldist import build_prompt
 from sentidistill_jax.corpus.records import read_records
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText, two_class_sets
-from sentidistill_jax.evaluation.data import load_dataset
 from sentidistill_jax.evaluation.metrics import label_counts, label_scores
-from sentidistill_jax.evaluation.prompts import prompts as sentibench_prompts
+from sentidistill_jax.evaluation.results import SCORES_VERSION, benchmark_summary, set_name
 from sentidistill_jax.evaluation.significance import bootstrap_interval
-from sentidistill_jax.evaluation.tasks import TASKS
 from sentidistill_jax.inference.engine import Engine
 from sentidistill_jax.inference.label_scoring import score_labels
 from sentidistill_jax.models.load import LoadedModel
 from sentidistill_jax.settings import Config
 from sentidistill_jax.stages.corpus import sentibench_dir
+from sentidistill_jax.stages.sentibench import asked, evaluate_sentibench, protocol, provenance
 from sentidistill_jax.stages.students import student_caches, trained_fingerprint
 from sentidistill_jax.stages.teacher import Teacher, make_engine
 from sentidistill_jax.teacher.calibration import ensemble
 from sentidistill_jax.training.train import load_student
 from sentidistill_jax.workdir import Workdir
-
-SCHEMA_VERSION = 1
-_SENTIBENCH_SEED, _SENTIBENCH_SHOTS = 42, 4  # the published protocol
 
 # Label logprobs [texts, labels] of the binary sentiment task.
 Labeller = Callable[[Sequence[UnlabelledText]], np.ndarray]
@@ -102,7 +100,7 @@ def evaluate_student(name: str, config: Config, workdir: Workdir) -> None:
         config.student.source = workdir.model_source(source)
     mesh = sharding.make_mesh(config.mesh)
     model = load_student(config, mesh, list(cut_by))
-    engine = make_engine(model, mesh, 8 * config.teacher.tokens_per_batch)
+    engine = make_engine(model, mesh, config.evaluation.tokens_per_batch)
     evaluate(artifact, config, workdir, zero_shot(engine, model, name), (engine, model))
 
 
@@ -120,8 +118,9 @@ def _artifact(
 
 
 def _check_something_is_labelled(config: Config, workdir: Workdir) -> None:
-    bench = sentibench_dir(config) is not None and config.evaluation.sentibench_examples >= 0
-    if not bench and not two_class_sets(read_records(workdir.texts / "held_out.jsonl", UserText)):
+    if asked(config):
+        protocol(config, None)  # refuses bad settings before a model is loaded
+    elif not two_class_sets(read_records(workdir.texts / "held_out.jsonl", UserText)):
         raise ValueError(
             "there is nothing to score: no held-out text carries a human label, and no SentiBench"
             " files are used; set SENTIBENCH_DIR or add a labelled source to texts.sources."
@@ -151,64 +150,58 @@ def evaluate(
     labels = ICL_TASKS["sentiment"].labels
     sets: dict[str, dict[str, Any]] = {}
     predictions: list[dict[str, Any]] = []
-    for set_name, of_set in held_out.items():
-        texts = of_set[: config.evaluation.max_examples.get(set_name, 0) or None]
+    for source, of_set in held_out.items():
+        texts = of_set[: config.evaluation.max_examples.get(source, 0) or None]
         gold = np.array([labels.index(text.human_label or "") for text in texts])
         logprobs = labeller([text.without_label() for text in texts])
         ids = [text.id for text in texts]
-        sets[f"held_out/{set_name}"] = _scores(gold, logprobs)
-        predictions += _lines(f"held_out/{set_name}", ids, gold, logprobs, labels)
-    bench = sentibench_dir(config)
-    most = config.evaluation.sentibench_examples
-    if bench is not None and most >= 0 and sentibench_model is not None:
-        engine, model = sentibench_model
-        for task in TASKS.values():
-            if not task.label_words:
-                continue
-            data = load_dataset(task.name, bench)
-            prompts = list(sentibench_prompts(data, _SENTIBENCH_SEED, _SENTIBENCH_SHOTS))
-            prompts = prompts[: most or None]
-            words = [word.strip() for word in task.label_words]
-            gold = np.array(
-                [words.index(item["label"].lower()) for item in data.test[: len(prompts)]]
-            )
-            logprobs = score_labels(
-                engine, model.tokenizer, prompts, task.label_words,
-                progress=f"evaluate {directory.name} on {task.name}",
-            )  # fmt: skip
-            sets[f"sentibench/{task.name}"] = _scores(gold, logprobs)
-            indices = [str(index) for index in range(len(prompts))]
-            predictions += _lines(f"sentibench/{task.name}", indices, gold, logprobs, words)
-    artifact.begin()
-    with (directory / "predictions.jsonl").open("w") as file:
-        file.writelines(json.dumps(line) + "\n" for line in predictions)
-        file.flush()
-        os.fsync(file.fileno())
-    scores = {
-        "schema_version": SCHEMA_VERSION,
+        sets[f"held_out/{source}"] = _scores(gold, logprobs, labels)
+        predictions += _lines(f"held_out/{source}", ids, gold, logprobs, labels)
+    scores: dict[str, Any] = {
+        "schema_version": SCORES_VERSION,
         "package_version": __version__,
         "model": directory.name,
+        "provenance": provenance(config, sentibench_model and sentibench_model[1]),
         "sets": sets,
     }
-    write_json(directory / "scores.json", scores)
-    artifact.finish({name: of_set["examples"] for name, of_set in sets.items()})
+    if sentibench_model is not None and asked(config):
+        entries, lines, generation = evaluate_sentibench(
+            config, *sentibench_model, directory / "parts", directory.name, artifact.begin
+        )
+        sets |= {set_name(dataset): entry for dataset, entry in entries.items()}
+        predictions += lines
+        scores["sentibench"] = benchmark_summary(entries, config.evaluation.sentibench.k_shot)
+        scores["provenance"]["generation"] = generation
+    if jax.process_index() == 0:
+        artifact.begin()
+        with (directory / "predictions.jsonl").open("w") as file:
+            file.writelines(json.dumps(line) + "\n" for line in predictions)
+            file.flush()
+            os.fsync(file.fileno())
+        write_json(directory / "scores.json", scores)
+        artifact.finish({name: of_set["examples"] for name, of_set in sets.items()})
+        shutil.rmtree(directory / "parts", ignore_errors=True)
     return scores
 
 
-def _scores(gold: np.ndarray, logprobs: np.ndarray) -> dict[str, Any]:
+def _scores(gold: np.ndarray, logprobs: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
     counts = label_counts(gold, logprobs.argmax(axis=1), logprobs.shape[1])
     scores = label_scores(counts.sum(axis=0))
     interval = bootstrap_interval(counts, label_scores, seed=0)
     return {
+        "metric": "macro_f1",
+        "f1": float(scores["f1"]),
         "macro_f1": float(scores["f1"]),
         "accuracy": float(scores["accuracy"]),
         "interval_95": [float(interval.low), float(interval.high)],
         "examples": len(gold),
+        "labels": list(labels),
+        "confusion": counts.sum(axis=0).reshape(len(labels), len(labels)).tolist(),
     }
 
 
 def _lines(
-    set_name: str,
+    set_of: str,
     ids: Sequence[str],
     gold: np.ndarray,
     logprobs: np.ndarray,
@@ -216,7 +209,7 @@ def _lines(
 ) -> list[dict[str, Any]]:
     return [
         {
-            "set": set_name,
+            "set": set_of,
             "id": one,
             "gold": labels[right],
             "predicted": labels[int(row.argmax())],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sentidistill_jax.evaluation.data import DATA_DIR_VARIABLE
 from sentidistill_jax.evaluation.grid import FORMATS, Format
-from sentidistill_jax.reporting.compare import compare
+from sentidistill_jax.reporting.compare import Comparison, compare
 from sentidistill_jax.reporting.page import render_page
 from sentidistill_jax.reporting.plot import plot
 from sentidistill_jax.reporting.runs import Model, Texts, read_scores, read_training
@@ -49,9 +49,7 @@ def report(
         raise ValueError(f"num_examples={num_examples}, expected 0 or more.")
     models = read_scores(workdirs)
     base = _find(models, reference)
-    bench = os.environ.get(DATA_DIR_VARIABLE)
-    texts = Texts(workdirs, pathlib.Path(bench) if bench else None)
-    comparisons = compare(models, base, texts, num_examples=num_examples)
+    comparisons = compare(models, base, _texts(workdirs), num_examples=num_examples)
     page = render_page(models, read_training(workdirs), base, comparisons)
     rendered = table(models, format)
     output.mkdir(parents=True, exist_ok=True)
@@ -59,6 +57,28 @@ def report(
     (output / "report.html").write_text(page, encoding="utf-8")
     plot(models, output / "scores.png")
     return rendered
+
+
+def against(workdir: pathlib.Path, name: str, reference: str) -> dict[str, Comparison]:
+    """Paired tests of one evaluated model against another, by set.
+
+    Raises:
+      ValueError: If one was not evaluated, or they have no example in common.
+    """
+    models = read_scores([workdir])
+    model, base = _find(models, name), _find(models, reference)
+    found = compare([model], base, _texts([workdir]), num_examples=0)
+    if not found:
+        raise ValueError(
+            f"{name!r} and {reference!r} have no predictions for the same examples; evaluate two"
+            " models on the same sets."
+        )
+    return {set_name: comparison for (_, set_name), comparison in found.items()}
+
+
+def _texts(workdirs: Sequence[pathlib.Path]) -> Texts:
+    bench = os.environ.get(DATA_DIR_VARIABLE)
+    return Texts(workdirs, pathlib.Path(bench) if bench else None)
 
 
 def _find(models: Sequence[Model], name: str | None) -> Model:

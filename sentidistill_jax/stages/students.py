@@ -1,11 +1,19 @@
 """Stage `train`: a student learns from a stage's cache and is exported."""
 
+import json
 import pathlib
+import shutil
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from sentidistill_jax.artifact import Artifact, file_fingerprint
+from sentidistill_jax.artifact import Artifact, file_fingerprint, write_json
+from sentidistill_jax.distributed import is_leader
 from sentidistill_jax.export import export
+from sentidistill_jax.models.load import LoadedModel
 from sentidistill_jax.settings import Config
 from sentidistill_jax.sharding import make_mesh
+from sentidistill_jax.stages.sentibench import development_protocol, development_scores
+from sentidistill_jax.stages.teacher import make_engine
 from sentidistill_jax.training.train import check_batch_size, cut_of, train
 from sentidistill_jax.workdir import Workdir
 
@@ -73,20 +81,76 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
             "initial": trained_fingerprint(config.student.source, workdir),
             "student_caches": list(cut_by.values()),
             "seed": config.seed,
-        },
+        }
+        | _deciding(config),
     )
     if artifact.finished:
         return directory / "model"
+    watched = config.evaluation.in_training
+    if watched.interval:
+        development_protocol(config, None)  # refuses bad settings before a model is loaded
     with config.unlocked():
         config.student.source = source
+
+    def begin() -> None:
+        if is_leader():
+            artifact.begin()
+
     model = train(
         config,
         [workdir.cache(stage) / "records" for stage in weights],
         directory,
         cache_weights=list(weights.values()),
+        expect=[_made_from(config, workdir, stage) for stage in weights],
         student_caches=list(cut_by),
-        on_start=artifact.begin,
+        on_start=begin,
+        interval=watched.interval,
+        on_interval=_watch(config, directory) if watched.interval else None,
     )
-    export(model, directory / "model")
-    artifact.finish({"parameters": model.decoder.config.num_parameters})
+    best = directory / "best"
+    chosen = watched.interval and watched.select_best
+    if not chosen:
+        export(model, directory / "model")
+    if is_leader():
+        if chosen:
+            shutil.copytree(best, directory / "model", dirs_exist_ok=True)
+        artifact.finish({"parameters": model.decoder.config.num_parameters})
     return directory / "model"
+
+
+def _deciding(config: Config) -> dict[str, Any]:
+    """What of the evaluation during training decides which student is exported."""
+    watched = config.evaluation.in_training.to_dict()
+    return {"in_training": watched} if watched["interval"] and watched["select_best"] else {}
+
+
+def _watch(
+    config: Config, directory: pathlib.Path
+) -> Callable[[int, LoadedModel], Mapping[str, float]]:
+    """Scores the live student, and keeps the best so far under `best` if the config says so."""
+    mesh = make_mesh(config.mesh)
+    best_score = directory / "best.json"
+
+    def on_interval(step: int, model: LoadedModel) -> Mapping[str, float]:
+        engine = make_engine(model, mesh, config.evaluation.tokens_per_batch)
+        scores = development_scores(config, engine, model)
+        if config.evaluation.in_training.select_best:
+            # Every process compares for itself, since all of them must take part in an export.
+            before = json.loads(best_score.read_text()) if best_score.exists() else None
+            # A resumed run sees the step of the best again: the same score, which is kept.
+            if before is None or scores["eval/mean_f1"] > before["eval/mean_f1"]:
+                export(model, directory / "best")
+                if is_leader():
+                    write_json(best_score, {"step": step, **scores})
+        return scores
+
+    return on_interval
+
+
+def _made_from(config: Config, workdir: Workdir, stage: str) -> dict[str, object]:
+    """What the cache of a stage must have been made from."""
+    made_from: dict[str, object] = {"config.teacher.source": config.teacher.source}
+    prompts = workdir.prompts(stage) / "prompts.jsonl"
+    if prompts.is_file():  # the cache is all that must be where training runs
+        made_from["corpus_fingerprint"] = file_fingerprint(prompts)
+    return made_from

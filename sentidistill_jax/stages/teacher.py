@@ -8,11 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 from transformers import PreTrainedTokenizerBase
 
-from sentidistill_jax import sharding
+from sentidistill_jax import distributed, sharding
 from sentidistill_jax.artifact import Artifact, file_fingerprint, fingerprint
 from sentidistill_jax.corpus.records import Prompt, read_records
 from sentidistill_jax.corpus.user_texts import UnlabelledText
-from sentidistill_jax.data.teacher_cache import CacheManifest, CacheReader, CacheWriter, open_cache
+from sentidistill_jax.data.teacher_cache import (
+    MODES,
+    CacheManifest,
+    CacheReader,
+    CacheWriter,
+    open_cache,
+)
 from sentidistill_jax.inference.engine import Engine
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.models.load import LoadedModel, load_model, tokenizer_fingerprint
@@ -32,8 +38,9 @@ class Teacher:
 
     @classmethod
     def load(cls, config: Config) -> "Teacher":
-        """Loads `config.teacher` on `config.mesh`."""
-        mesh = sharding.make_mesh(config.mesh)
+        """Loads `config.teacher` on `config.mesh`, over this process's devices or those of all."""
+        devices = jax.local_devices() if config.teacher.per_process else jax.devices()
+        mesh = sharding.make_mesh(config.mesh, devices)
         dtype = float_dtype("teacher.dtype", config.teacher.dtype)
         model = load_model(config.teacher.source, mesh, dtype=dtype)
         return cls(model, make_engine(model, mesh, config.teacher.tokens_per_batch))
@@ -52,11 +59,45 @@ def make_engine(model: LoadedModel, mesh: jax.sharding.Mesh, tokens_per_batch: i
     return Engine(model.decoder, mesh, pad_id=int(pad), tokens_per_batch=tokens_per_batch)  # type: ignore[arg-type]
 
 
+def cache_manifest(
+    config: Config, model: LoadedModel, prompts_path: pathlib.Path, num_records: int
+) -> CacheManifest:
+    """What the cache of `config.cache` by this teacher over these prompts is made from.
+
+    Raises:
+      ValueError: If the settings do not fit together.
+    """
+    cache = config.cache
+    if cache.mode not in MODES:
+        raise ValueError(f"cache.mode={cache.mode!r} must be one of {list(MODES)}.")
+    return CacheManifest(
+        teacher_fingerprint=model.fingerprint,
+        tokenizer_fingerprint=tokenizer_fingerprint(model.tokenizer),
+        chat_template_fingerprint=fingerprint(model.tokenizer.chat_template),
+        corpus_fingerprint=file_fingerprint(prompts_path),
+        vocab_size=model.decoder.config.vocab_size,
+        top_k=cache.top_k,
+        mode=cache.mode,
+        top_p=cache.top_p if cache.mode == "top_p" else None,
+        num_draws=cache.num_draws if cache.mode == "sampled" else None,
+        temperatures=tuple(cache.temperatures),
+        codec=cache.codec,
+        num_records=num_records,
+        records_per_shard=cache.records_per_shard,
+        config={
+            "teacher": config.teacher.to_dict(),
+            "generation": config.generation.to_dict(),
+            "seed": config.seed,
+        },
+    )
+
+
 def teach(config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher]) -> None:
     """Writes the teacher cache of `config.stage`; resumes at the first missing shard.
 
-    The teacher first answers every prompt into a draft. What it wrote itself is then filtered, and
-    the cache holds the rest.
+    All processes of a run call this; they divide the shards, on a file system that they share. The
+    teacher first answers every prompt into a draft. What it wrote itself is then filtered, and the
+    cache holds the rest.
     """
     cache = workdir.cache(config.stage)
     prompts_path = workdir.prompts(config.stage) / "prompts.jsonl"
@@ -85,21 +126,10 @@ def teach(config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher])
         annotations={(a.task, a.text_id): a for a in annotations},
         seed=config.seed,
     )
-    manifest = CacheManifest(
-        teacher_fingerprint=teacher.model.fingerprint,
-        tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
-        chat_template_fingerprint=fingerprint(tokenizer.chat_template),
-        corpus_fingerprint=file_fingerprint(prompts_path),
-        vocab_size=teacher.model.decoder.config.vocab_size,
-        top_k=config.cache.top_k,
-        mode=config.cache.mode,
-        temperatures=tuple(config.cache.temperatures),
-        codec=config.cache.codec,
-        num_records=len(prompts),
-        records_per_shard=config.cache.records_per_shard,
-        config={"generation": config.generation.to_dict(), "seed": config.seed},
-    )
-    artifact.begin()
+    manifest = cache_manifest(config, teacher.model, prompts_path, len(prompts))
+    if distributed.is_leader():
+        artifact.begin()
+    distributed.wait_for_all("settings are recorded")
     capture.run(prompts, cache / "draft", manifest)
     texts = read_records(workdir.texts / "train.jsonl", UnlabelledText)
     filtered = _filter(
@@ -109,6 +139,8 @@ def teach(config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher])
         tokenizer,
         cache / "records",
     )
+    if not distributed.is_leader():
+        return
     artifact.finish(filtered)
     rejected = {reason: count for reason, count in filtered.items() if reason != "kept"}
     print(f"teach {config.stage}: {filtered['kept']} answers kept, not kept: {rejected}")
@@ -121,7 +153,10 @@ def _filter(
     tokenizer: PreTrainedTokenizerBase,
     directory: pathlib.Path,
 ) -> dict[str, int]:
-    """Copies the records worth learning into the final cache; returns counts by reason."""
+    """Copies the records worth learning into the final cache; returns counts by reason.
+
+    Every process reads the whole draft and so comes to the same choice; each writes its shards.
+    """
     reasons: Counter[str] = Counter()
     kept = []
     for index, prompt in enumerate(prompts):
@@ -141,8 +176,13 @@ def _filter(
     writer = CacheWriter(
         directory, dataclasses.replace(draft.manifest, num_records=len(kept), shards=())
     )
-    for shard in writer.missing_shards():
-        start, stop = writer.shard_range(shard)
-        writer.write_shard(shard, [draft[index] for index in kept[start:stop]])
-    writer.finish()
+    missing = writer.missing_shards()
+    distributed.wait_for_all("missing shards of the final cache are known")
+    for shard in missing:
+        if shard % jax.process_count() == jax.process_index():
+            start, stop = writer.shard_range(shard)
+            writer.write_shard(shard, [draft[index] for index in kept[start:stop]])
+    distributed.wait_for_all("shards of the final cache are written")
+    if distributed.is_leader():
+        writer.finish()
     return dict(reasons)

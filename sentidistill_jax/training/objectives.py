@@ -11,7 +11,11 @@ from sentidistill_jax.data.batch import Batch
 from sentidistill_jax.training import losses
 from sentidistill_jax.training.distill_loss import DistillTargets, LabelTargets, LossTerms
 from sentidistill_jax.training.fused_head import fused_distill_loss
-from sentidistill_jax.training.sparse_teacher import SparseTeacher, at_temperature
+from sentidistill_jax.training.sparse_teacher import (
+    SparseTeacher,
+    at_temperature,
+    renormalize_top_k,
+)
 
 Progress = float | jax.Array  # fraction of the run that is done
 # KnowDist learns what the teacher writes; ICLDist also which label word it would choose.
@@ -40,6 +44,8 @@ class Objective:
     temperature: float = 1.0
     temperature_schedule: Points = ()  # at each point it jumps to the value
     label_weight: float = 0.0
+    renormalize_top_k: bool = False  # the kept entries are the whole teacher, the tail is dropped
+    sampled: bool = False  # the teacher is known by draws alone; the cache says so
 
     def __post_init__(self):
         for field, value, known in (
@@ -64,6 +70,19 @@ class Objective:
             raise ValueError(
                 f"objective.label_weight={self.label_weight} has no effect with"
                 " objective.name='knowdist'; set it to 0 or the name to 'icldist'."
+            )
+        if self.renormalize_top_k and self.divergence == "reverse_kl":
+            raise ValueError(
+                "objective.divergence='reverse_kl' is infinite where the student has mass and the"
+                " teacher none, as outside a renormalised top-k; set"
+                " objective.renormalize_top_k=False or take another divergence."
+            )
+        if self.sampled and self.divergence != "forward_kl":
+            fault = "infinite" if self.divergence == "reverse_kl" else "biased"
+            raise ValueError(
+                f"objective.divergence={self.divergence!r} is {fault} with a cache of mode"
+                " 'sampled', which knows no more of the teacher than its draws; use 'forward_kl' or"
+                " a cache of mode top_k or top_p."
             )
 
     @property
@@ -124,6 +143,7 @@ def distillation_loss(
     progress: Progress,
     num_kinds: int,
     mesh: Mesh | None,
+    logit_softcap: float | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The objective of some rows.
 
@@ -136,6 +156,7 @@ def distillation_loss(
       progress: Fraction of the run that is done, for what changes in its course.
       num_kinds: Length of the per-kind metrics.
       mesh: Of more than one device, or None.
+      logit_softcap: Of the student's logits, where it has one.
 
     Returns:
       The loss's share of these rows, and unweighted sums per kind, each [kinds]: `tokens`, `ce` and
@@ -156,9 +177,15 @@ def distillation_loss(
     tail_logprobs = jnp.take(flat(batch.tail_logprobs), temperature_index, axis=-1)
     if objective.temperatures != (1,):
         top_k_logprobs = at_temperature(top_k_logprobs, tail_logprobs, temperature)
+    teacher = SparseTeacher(
+        flat(batch.top_k_ids),
+        top_k_logprobs,
+        tail_logprobs,
+        sample_log_weights=top_k_logprobs if objective.sampled else None,
+    )
     targets = DistillTargets(
         tokens=flat(batch.targets),
-        teacher=SparseTeacher(flat(batch.top_k_ids), top_k_logprobs, tail_logprobs),
+        teacher=renormalize_top_k(teacher) if objective.renormalize_top_k else teacher,
     )
     per_token = weight / normalizers.tokens
     weights = LossTerms(ce=(1 - alpha) * per_token, divergence=alpha * temperature**2 * per_token)
@@ -177,6 +204,7 @@ def distillation_loss(
         weights,
         divergence=losses.DIVERGENCES[objective.divergence],
         temperature=temperature,
+        logit_softcap=logit_softcap,
         mesh=mesh,
     )
     kinds = flat(batch.kind_ids)

@@ -6,11 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from sentidistill_jax import sharding
-
-_any = jax.jit(jnp.any)
+_max = jax.jit(jnp.max)
 
 
 class StopSignals:
@@ -21,10 +19,10 @@ class StopSignals:
     """
 
     def __init__(self, mesh: Mesh):
-        self._requested: signal.Signals | None = None
+        self._requested = 0  # number of the signal that this process got
         self._mesh = mesh
-        self._vote: jax.Array | None = None  # whether anyone wanted to stop in the step before
-        self.reason = ""  # why the loop stopped
+        self._vote: jax.Array | None = None  # the largest number of all in the step before
+        self.reason: signal.Signals | None = None  # why the loop stopped
 
     def __enter__(self) -> "StopSignals":
         self._previous = {
@@ -35,28 +33,27 @@ class StopSignals:
 
     def _request(self, number: int, frame: Any) -> None:
         del frame
-        self._requested = signal.Signals(number)
+        self._requested = number
 
     def agreed(self) -> bool:
         """Whether to stop after this step; the same answer in every process.
 
-        Signals reach processes at different times. With more than one, each votes in every step
-        and reads what all voted in the step before, so that nobody waits.
+        Signals reach processes at different times, or one alone. With more than one, each votes in
+        every step and reads what all voted in the step before, so that nobody waits.
         """
-        requested = self._requested is not None
+        number = self._requested
         if jax.process_count() > 1:
-            before, self._vote = self._vote, self._of_all(requested)
-            requested = before is not None and bool(before)
-        if requested:
-            self.reason = self._requested.name if self._requested else "another process"
-        return requested
+            before, self._vote = self._vote, self._of_all(number)
+            number = 0 if before is None else int(before)
+        self.reason = signal.Signals(number) if number else None
+        return self.reason is not None
 
-    def _of_all(self, requested: bool) -> jax.Array:
-        rows = sharding.batch_rows(self._mesh) // jax.process_count()
-        votes = jax.make_array_from_process_local_data(
-            sharding.batch_sharding(self._mesh), np.full((rows,), requested)
+    def _of_all(self, number: int) -> jax.Array:
+        one_per_device = NamedSharding(self._mesh, PartitionSpec(self._mesh.axis_names))
+        votes = jax.make_array_from_callback(
+            (self._mesh.size,), one_per_device, lambda _: np.full((1,), number, np.int32)
         )
-        return _any(votes)
+        return _max(votes)
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._previous.items():

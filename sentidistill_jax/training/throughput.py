@@ -63,7 +63,7 @@ def step_flops(
     products = 2 * (weights * seq_length + head) + 3 * attention
     for path, variable in nnx.to_flat_state(params):
         axes = variable.get_metadata()["axes"]
-        if path[0] == "layers" and len(axes) > 2:  # no norm and no bias
+        if path[0] == "layers" and {"embed", "rank"} & set(axes):  # no norm and no bias
             products += variable.get_value().size * seq_length
         elif path == (("embedding",) if config.tie_embeddings else ("lm_head",)):
             products += head

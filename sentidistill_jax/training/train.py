@@ -1,8 +1,10 @@
 """The training loop; reads from top to bottom."""
 
+import dataclasses
 import functools
 import operator
 import pathlib
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
@@ -12,11 +14,12 @@ import numpy as np
 from tqdm import tqdm
 
 from sentidistill_jax import sharding
+from sentidistill_jax.artifact import fingerprint
 from sentidistill_jax.checkpoint import Checkpoints
 from sentidistill_jax.data.loader import BatchShape, PackedBatches, iterate
 from sentidistill_jax.data.teacher_cache import open_cache
 from sentidistill_jax.data.vocabulary_map import check_tokens
-from sentidistill_jax.errors import Interrupted, NonFiniteLossError
+from sentidistill_jax.errors import Interrupted, NonFiniteLossError, Preempted
 from sentidistill_jax.metric_writer import MetricWriter
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.load import LoadedModel, load_model
@@ -27,7 +30,7 @@ from sentidistill_jax.training.profiler import StepProfiler
 from sentidistill_jax.training.stop_signals import StopSignals
 from sentidistill_jax.training.student import Cut, cut_student
 from sentidistill_jax.training.throughput import Speed, device_memory, peak_flops, step_flops
-from sentidistill_jax.training.train_step import TrainState, init_state, train_step
+from sentidistill_jax.training.train_step import TrainState, init_state, jit_step, train_step
 from sentidistill_jax.training.trainable import Lora, take_apart
 
 # Fields that count something there must be at least one of.
@@ -85,9 +88,18 @@ def load_student(
     student, cut = config.student, cut_of(config)
     dtype = float_dtype("student.dtype", student.dtype)
     loaded = load_model(student.source, mesh, dtype=dtype, remat=student.remat)
-    expect = {"tokenizer_fingerprint": loaded.cache_tokenizer}
+    expect = _expected_by(loaded)
     readers = [open_cache(cache, expect=expect) for cache in caches] if cut.needs_texts else []
     return cut_student(loaded, cut, readers, mesh)
+
+
+def _expected_by(model: LoadedModel) -> dict[str, object]:
+    """What the manifest of a cache must say so that a model can learn from it."""
+    return {
+        "tokenizer_fingerprint": model.cache_tokenizer,
+        "chat_template_fingerprint": fingerprint(model.tokenizer.chat_template),
+        "vocab_size": model.cache_vocab_size,
+    }
 
 
 def train(
@@ -96,8 +108,11 @@ def train(
     workdir: pathlib.Path,
     *,
     cache_weights: Sequence[float] | None = None,
+    expect: Sequence[Mapping[str, object]] | None = None,
     student_caches: Sequence[pathlib.Path] = (),
     on_start: Callable[[], None] = lambda: None,
+    interval: int = 0,
+    on_interval: Callable[[int, LoadedModel], Mapping[str, float]] | None = None,
 ) -> LoadedModel:
     """Trains a student from teacher caches.
 
@@ -106,15 +121,21 @@ def train(
       caches: Directories of finished teacher caches; together they are one epoch.
       workdir: Gets checkpoints and metrics; a run that is found there is resumed.
       cache_weights: Factor of the loss of each cache's tokens; 1 by default.
+      expect: What each cache must have been made from, beside what the student tells; see
+        `open_cache`.
       student_caches: Those by which the student is cut; `caches` by default.
       on_start: Called once all settings have been checked, before anything is written.
+      interval: Steps between calls of `on_interval`, which the last step is followed by as well.
+      on_interval: Looks at what would be exported after a step; returns metrics to be
+        written. It must not keep the parameters: the next step takes their memory.
 
     Returns:
       The trained student.
 
     Raises:
       ValueError: If sizes do not fit one another, or a setting means nothing.
-      CacheMismatchError: If a cache was made for another tokenizer or lacks a temperature.
+      CacheMismatchError: If a cache was made for another tokenizer, chat template or vocabulary or
+        from something else than expected, lacks the tail at a temperature, or is incomplete.
       NonFiniteLossError: If the loss or the gradient stops being finite.
       Interrupted: After SIGTERM or SIGINT, once the state is saved.
     """
@@ -124,8 +145,11 @@ def train(
 
     # 2. Student, and the caches it learns from.
     student = load_student(config, mesh, student_caches or caches)
-    expect = {"tokenizer_fingerprint": student.cache_tokenizer}
-    readers = [open_cache(cache, expect=expect) for cache in caches]
+    of_student = _expected_by(student)
+    readers = [
+        open_cache(cache, expect={**of_student, **further})
+        for cache, further in zip(caches, expect or [{}] * len(caches), strict=True)
+    ]
     new_ids = None if student.trimmed is None else student.trimmed.new_ids
     if new_ids is not None:
         check_tokens(readers, new_ids)
@@ -133,6 +157,7 @@ def train(
     shape = BatchShape(
         config.data.global_batch_size, config.data.seq_length, config.data.scored_length
     )
+    part, num_parts = sharding.batch_part(mesh)
     batches = PackedBatches(
         readers,
         shape,
@@ -142,9 +167,10 @@ def train(
         cache_weights=cache_weights,
         kind_weights=config.data.kind_weights.to_dict(),
         new_ids=new_ids,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        process_index=part,
+        process_count=num_parts,
     )
+    objective = dataclasses.replace(objective, sampled=batches.sampled)
     total_steps = len(batches)
 
     # 3. Optimizer and state.
@@ -174,13 +200,13 @@ def train(
         seed=config.seed,
     )
     model_config, dtype = student.decoder.config, student.decoder.dtype
-    trained = functools.partial(
+    model_of = functools.partial(
         LoadedModel,
         tokenizer=student.tokenizer,
         fingerprint=student.fingerprint,
-        source=str(workdir),
         trimmed=student.trimmed,
     )
+    source = student.source
     del student  # what was cast would lie in memory twice
     with jax.set_mesh(mesh):
         average = settings.ema_decay > 0
@@ -216,7 +242,7 @@ def train(
     )
 
     # 5. The loop. Metrics of a step are fetched while the next one runs.
-    step_fn = jax.jit(
+    step_fn = jit_step(
         functools.partial(
             train_step,
             assemble=parts.assemble,
@@ -228,12 +254,8 @@ def train(
             micro_batches=config.data.micro_batches,
             mesh=mesh if mesh.size > 1 else None,
         ),
-        donate_argnums=(0,),
-        # The state stays where it is, metrics are everywhere.
-        out_shardings=(
-            jax.tree.map(lambda array: array.sharding, state),
-            sharding.replicated(mesh),
-        ),
+        state,
+        mesh,
     )
     bar = tqdm(
         total=total_steps, initial=start_step, desc=f"train {config.stage}", unit="step",
@@ -260,23 +282,32 @@ def train(
             if pending is not None:
                 report(*pending, last_saved=last_saved)
             pending = (step, metrics)
+            if on_interval and interval and (step % interval == 0 or step == total_steps):
+                # Only a student whose loss was finite is worth a look, which no step is timed with.
+                report(*pending, last_saved=last_saved)
+                pending = None
+                live = model_of(student_of(state), source=source)
+                writer.write(step, on_interval(step, live))
+                speed.start()
             if stop.agreed():
                 break
             if step % config.checkpoint.interval == 0 and step < total_steps:
                 # Only a state whose loss was finite is worth keeping.
-                report(*pending, last_saved=last_saved)
+                if pending is not None:
+                    report(*pending, last_saved=last_saved)
                 pending = None
                 checkpoints.save(step, state, config.to_dict())
                 last_saved = step
         if pending is not None:
             report(*pending, last_saved=last_saved)
+        if step > last_saved:
             checkpoints.save(step, state, config.to_dict())
-    if stop.reason:
-        raise Interrupted(
-            f"stopped by {stop.reason} after step {int(state.step)} of {total_steps}, which"
+    if stop.reason is not None:
+        raise (Preempted if stop.reason == signal.SIGTERM else Interrupted)(
+            f"stopped by {stop.reason.name} after step {int(state.step)} of {total_steps}, which"
             f" is saved in {workdir}; run the same command again to go on."
         )
-    return trained(student_of(state))
+    return model_of(student_of(state), source=str(workdir))
 
 
 def _report(

@@ -117,6 +117,7 @@ def train_step(
             objective,
             progress=state.step / total_steps,
             num_kinds=num_kinds,
+            logit_softcap=model.config.logit_softcap,
             mesh=mesh,
         )
 
@@ -158,3 +159,22 @@ def train_step(
         "positions": jnp.sum(batch.segment_ids > 0),
         **sums,
     }
+
+
+def jit_step(
+    step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]],
+    state: TrainState,
+    mesh: Mesh,
+) -> jax.stages.Wrapped:
+    """A step as the loop runs it, and as a plan compiles it.
+
+    The state's memory is reused and the new state lies where the old one did; metrics are on every
+    device.
+
+    Args:
+      step: `train_step` with its settings.
+      state: Arrays, or shapes with placements.
+      mesh: Where it is.
+    """
+    placements = jax.tree.map(lambda array: array.sharding, state)
+    return jax.jit(step, donate_argnums=(0,), out_shardings=(placements, sharding.replicated(mesh)))

@@ -13,6 +13,7 @@ from sentidistill_jax.data.loader import (
     BatchShape,
     PackedBatches,
     calibrated_answer,
+    calibrated_draws,
     iterate,
 )
 from sentidistill_jax.data.teacher_cache import (
@@ -21,6 +22,7 @@ from sentidistill_jax.data.teacher_cache import (
     LabelTargets,
     SparseTargets,
     open_cache,
+    sampled_targets,
 )
 from sentidistill_jax.sharding import make_mesh
 
@@ -169,6 +171,52 @@ class TestCalibratedAnswer:
         raw = packed([open_cache(cache)], rows=6, seq=5, scored=2, calibrate_answers=False)[0]
         changed = (raw["top_k_logprobs"] != batch["top_k_logprobs"]).any(axis=-1)
         np.testing.assert_array_equal(changed, answers)
+
+
+class TestDraws:
+    MANIFEST = make_manifest(1, mode="sampled", num_draws=4, temperatures=(1.0,))
+
+    def drawn(self, *draws):
+        return dataclasses.replace(LABELLED, targets=sampled_targets(np.array(draws)))
+
+    def test_those_of_label_words_are_spread_as_calibrated(self, tmp_path):
+        record = self.drawn([31, 31, 32, 40], [10, 10, 10, 10])
+        directory = write_cache(tmp_path / "cache", [record], self.MANIFEST)
+        batches = packed([open_cache(directory)], rows=1, seq=4, scored=2)
+        assert batches.sampled
+        ids, shares = batches[0]["top_k_ids"][0], np.exp(batches[0]["top_k_logprobs"][0])
+        assert dict(zip(ids[0, :3].tolist(), shares[0, :3], strict=True)) == {
+            40: pytest.approx(0.25), 31: pytest.approx(0.5), 32: pytest.approx(0.25)
+        }  # fmt: skip
+        assert (ids[1, 0], shares[1, 0]) == (10, 1)
+        np.testing.assert_allclose(shares.sum(axis=-1), 1, rtol=1e-6)
+        assert np.isneginf(batches[0]["tail_logprobs"]).all()
+
+    def test_none_on_a_label_word_stays_so(self, tmp_path):
+        record = self.drawn([40, 40, 41, 40], [10, 10, 10, 10])
+        directory = write_cache(tmp_path / "cache", [record], self.MANIFEST)
+        batch = packed([open_cache(directory)], rows=1, seq=4, scored=2)[0]
+        assert batch["top_k_ids"][0, 0, :2].tolist() == [40, 41]
+        np.testing.assert_allclose(np.exp(batch["top_k_logprobs"][0, 0, :3]), [0.75, 0.25, 0])
+
+    def test_they_estimate_the_calibrated_distribution_without_bias(self):
+        rng = np.random.default_rng(0)
+        probs = np.array([0.3, 0.2, 0.4, 0.1])  # of 31, 32, 40, 41
+        draws = np.array([31, 32, 40, 41])[rng.choice(4, (4000, 8), p=probs)]
+        total = np.zeros((4000, 42))
+        for row, of_row in enumerate(draws):
+            record = self.drawn(of_row, [10] * 8)
+            ids, logprobs = calibrated_draws(record, *record.targets.pad(12))
+            np.add.at(total[row], ids[0], np.exp(logprobs[0]))
+        mean = total[:, [31, 32, 40, 41]].mean(axis=0)
+        sigma = total[:, [31, 32, 40, 41]].std(axis=0) / np.sqrt(4000)
+        assert (abs(mean - [1 / 3, 1 / 6, 0.4, 0.1]) < 5 * sigma).all()
+
+    def test_they_are_not_mixed_with_other_modes(self, tmp_path, readers):
+        record = self.drawn([31, 31, 32, 40], [10, 10, 10, 10])
+        drawn = open_cache(write_cache(tmp_path / "drawn", [record], self.MANIFEST))
+        with pytest.raises(ValueError, match=r"modes \['sampled', 'top_k'\] got together"):
+            packed([*readers, drawn])
 
 
 @pytest.fixture

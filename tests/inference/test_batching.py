@@ -11,6 +11,7 @@ from sentidistill_jax.inference.batching import (
     Limits,
     bucket,
     common_prefix,
+    length_groups,
     pack,
     prompt_batches,
     score_batches,
@@ -93,8 +94,9 @@ def test_all_score_batches_have_one_shape():
     requests = [_score([1] * length, length, 1, (3,)) for length in range(60, 90)]
     batches = list(score_batches(requests, 0, Limits(512, 2), pad_id=0))
     assert len(batches) > 2
-    assert {batch.tokens.shape for _, batch in batches} == {(4, 128)}
-    assert {batch.chosen.shape for _, batch in batches} == {(4, 16, 1)}
+    # Of 60 to 89 tokens one fits into a row of 128, three into one of 256.
+    assert {batch.tokens.shape for _, batch in batches} == {(2, 256)}
+    assert {batch.chosen.shape for _, batch in batches} == {(2, 16, 1)}
 
 
 def test_prompts_in_rows():
@@ -142,3 +144,20 @@ def test_chosen_tokens_need_a_row_per_position():
 def test_a_generate_request_needs_a_prompt_and_a_seed_that_fits(tokens, seed):
     with pytest.raises(ValueError, match=r"at least one token and a seed from 0 to 2\*\*31 - 1"):
         GenerateRequest(np.array(tokens), seed)
+
+
+def test_long_requests_are_batched_by_length_and_lose_at_most_a_fifth():
+    lengths = [30, 700, 512, 640, 41, 3000, 513, 90]
+    groups = length_groups(lengths)
+    assert sorted(index for _, members in groups for index in members) == list(range(len(lengths)))
+    assert groups[0][1] == [0, 2, 4, 7]  # short ones share rows
+    for row_length, members in groups[1:]:
+        for index in members:
+            assert 0.78 * row_length <= lengths[index] <= row_length
+
+
+@pytest.mark.parametrize("length", [20, 70, 150, 260])
+def test_rows_of_short_requests_are_filled_well(length):
+    ((row_length, _),) = length_groups([length] * 60)
+    rows = len(pack([length] * 60, row_length))
+    assert 60 * length >= 0.7 * rows * row_length

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from llama_golden import decoder_of, golden, logits_and_gradients
+from goldens import decoder_of, golden, logits_and_gradients
 
-from sentidistill_jax.models.config import PRESETS
 from sentidistill_jax.models.contract import contract
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.hf import hf_tensors
 from sentidistill_jax.models.kv_cache import KVCache
+from sentidistill_jax.models.presets import PRESETS
 from sentidistill_jax.sharding import make_mesh
 
 NAME = "llama_untied"

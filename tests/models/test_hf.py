@@ -1,22 +1,28 @@
 """Hugging Face directories in and out, and what is refused."""
 
+import dataclasses
 import json
 import shutil
+import tracemalloc
 
 import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-from llama_golden import GOLDEN, NAMES, decoder_of
+from flax import nnx
+from goldens import GOLDEN, NAMES, decoder_of
 from safetensors.numpy import load_file, save_file
 
-from sentidistill_jax.models.config import PRESETS, ModelConfig
+from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.hf import (
     load_decoder,
     read_hf_directory,
     weight_files,
     write_hf_directory,
 )
+from sentidistill_jax.models.hf_config import config_from_hf, config_to_hf
+from sentidistill_jax.models.presets import PRESETS
 from sentidistill_jax.sharding import make_mesh
 
 
@@ -35,10 +41,10 @@ def _tensors(directory):
     return {k: v for file in weight_files(directory) for k, v in load_file(file).items()}
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype"), [("llama_tied", "bfloat16"), ("llama_untied", "float32")]
-)
-def test_what_is_read_is_written_bit_for_bit(name, dtype, mesh, tmp_path):
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_read_is_written_bit_for_bit(name, mesh, tmp_path):
+    tied = decoder_of(name, mesh).config.tie_embeddings
+    dtype = "bfloat16" if tied else "float32"  # as the goldens are stored
     write_hf_directory(decoder_of(name, mesh), tmp_path, dtype=dtype)
     stored, written = _tensors(GOLDEN / name), _tensors(tmp_path)
     assert written.keys() == stored.keys()
@@ -50,7 +56,7 @@ def test_what_is_read_is_written_bit_for_bit(name, dtype, mesh, tmp_path):
 
 
 def test_the_goldens_cover_one_file_and_several():
-    assert [len(weight_files(GOLDEN / name)) for name in NAMES] == [1, 3]
+    assert {len(weight_files(GOLDEN / name)) for name in NAMES} == {1, 3, 6}
 
 
 def test_a_tied_head_that_is_stored_a_second_time_is_read_once(mesh, tmp_path):
@@ -114,17 +120,23 @@ def test_files_outside_the_index_are_not_read(directory):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "mamba"}, r"model_type='mamba', expected 'llama'"),
+        ({"model_type": "mamba"}, r"model_type='mamba', expected one of \['gemma2', 'gemma3_text"),
         ({"hidden_act": "gelu"}, r"hidden_act='gelu', expected 'silu'"),
         ({"attention_bias": True}, r"attention_bias=True, expected False"),
-        ({"rope_scaling": {"rope_type": "llama3"}, "rope_parameters": None}, r"rope_type='llama3'"),
-        ({"rope_scaling": {"type": "linear"}, "rope_parameters": None}, r"rope_type='linear'"),
-        ({"num_attention_heads": 5}, r"num_heads=5 must be a multiple of num_kv_heads=3"),
-        ({"head_dim": 7}, r"head_dim=7 must be even"),
+        (
+            {"rope_scaling": {"type": "dynamic", "factor": 2.0}},
+            r"rope_type='dynamic', expected one",
+        ),
+        ({"rope_scaling": {"rope_type": "llama3"}}, r"config\.json is not accepted by transf"),
+        ({"hidden_size": 25}, r"not accepted by transformers: .*hidden size"),
+        ({"num_attention_heads": 4}, r"num_heads=4 must be a multiple of num_kv_heads=3"),
+        ({"head_dim": 7}, r"not accepted by transformers: .*even rotary dimension"),
     ],
 )
 def test_what_the_decoder_does_not_compute_is_refused(directory, change, message):
     config = json.loads((directory / "config.json").read_text()) | change
+    if "rope_scaling" in change:
+        del config["rope_parameters"]
     (directory / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=message):
         read_hf_directory(directory)
@@ -146,13 +158,75 @@ def test_a_config_without_a_field_or_no_json_at_all_is_named(directory):
 
 @pytest.mark.parametrize("config", PRESETS.values(), ids=PRESETS)
 def test_a_config_survives_its_json(config):
-    assert ModelConfig.from_hf(json.loads(json.dumps(config.to_hf()))) == config
+    assert config_from_hf(json.loads(json.dumps(config_to_hf(config)))) == config
 
 
 def test_the_parameter_count_is_that_of_the_files(mesh):
     for name in NAMES:
         total = sum(tensor.size for tensor in _tensors(GOLDEN / name).values())
         assert decoder_of(name, mesh).config.num_parameters == total
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        ("llama-3.2-1b", 1235.8), ("llama-3.2-3b", 3212.7), ("llama-3.1-8b", 8030.3),
+        ("llama-3.1-70b", 70_553.7), ("qwen2.5-0.5b", 494.0), ("qwen2.5-1.5b", 1543.7),
+        ("qwen2.5-72b", 72_706.2), ("qwen3-0.6b", 596.0), ("qwen3-1.7b", 1720.6),
+        ("qwen3-4b", 4022.5), ("gemma-3-270m", 268.1), ("gemma-3-1b", 999.9),
+        ("smollm2-135m", 134.5), ("smollm2-360m", 361.8), ("smollm2-1.7b", 1711.4),
+    ],
+)  # fmt: skip
+def test_presets_are_as_large_as_the_published_models(name, millions):
+    assert PRESETS[name].num_parameters / 1e6 == pytest.approx(millions, abs=0.05)
+
+
+def test_a_model_in_many_files_is_the_same_model(mesh, tmp_path):
+    model = decoder_of("gemma3", mesh)
+    write_hf_directory(model, tmp_path, shard_bytes=20_000)
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    assert len(weight_files(tmp_path)) > 3
+    assert index["metadata"]["total_size"] == 4 * model.config.num_parameters
+    assert {name: file.name for file in weight_files(tmp_path) for name in load_file(file)} == (
+        index["weight_map"]
+    )
+    for name, tensor in _tensors(GOLDEN / "gemma3").items():
+        np.testing.assert_array_equal(_tensors(tmp_path)[name], tensor.astype(np.float32))
+
+
+def test_loading_holds_about_one_tensor_on_the_host(tmp_path):
+    """A model of 12 MiB whose largest tensor takes 0.75 MiB, on eight devices."""
+    config = dataclasses.replace(
+        PRESETS["tiny"], vocab_size=768, embed_dim=256, mlp_dim=768, num_layers=16, num_heads=8,
+        num_kv_heads=2, head_dim=16,
+    )  # fmt: skip
+    mesh = make_mesh({"fsdp": 4, "tensor": 2})
+    write_hf_directory(Decoder(config, nnx.Rngs(0)), tmp_path, dtype="float32")
+    _load(tmp_path, mesh)  # compiles
+    largest = max(tensor.nbytes for tensor in _tensors(tmp_path).values())
+    total = sum(file.stat().st_size for file in weight_files(tmp_path))
+    tracemalloc.start()
+    try:
+        _load(tmp_path, mesh)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert total > 12 * largest
+    assert largest < peak < 4 * largest
+
+
+def test_weights_in_integers_are_refused(directory, mesh):
+    tensors = _tensors(directory) | {"model.norm.weight": np.ones(24, np.int8)}
+    (directory / "model.safetensors.index.json").unlink()
+    save_file(tensors, directory / "model.safetensors")
+    with pytest.raises(ValueError, match=r"'model\.norm\.weight' of .* has dtype I8, expected one"):
+        _load(directory, mesh)
+
+
+def test_parameters_may_be_bfloat16(mesh):
+    config, tensors = read_hf_directory(GOLDEN / "qwen2")
+    model = load_decoder(config, tensors, mesh, param_dtype=jnp.bfloat16)
+    assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(model))} == {jnp.dtype("bfloat16")}
 
 
 def test_another_dtype_to_write_is_refused(mesh, tmp_path):

@@ -3,7 +3,7 @@
 import jax
 import pytest
 from gguf_writer import write_gguf
-from llama_golden import decoder_of
+from goldens import decoder_of
 
 from sentidistill_jax.models import load
 from sentidistill_jax.models.hf import write_hf_directory

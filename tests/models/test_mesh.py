@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from llama_golden import decoder_of, golden, logits_and_gradients
+from goldens import decoder_of, golden, logits_and_gradients
 
 from sentidistill_jax.models.hf import hf_tensors
 from sentidistill_jax.sharding import constrain, make_mesh

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from llama_golden import NAMES, decoder_of, golden, logits_and_gradients
+from goldens import NAMES, decoder_of, golden, logits_and_gradients
 
 from sentidistill_jax.inference.engine import Engine, GenerateRequest
 from sentidistill_jax.inference.sampling import SamplingConfig
@@ -20,7 +20,11 @@ def test_logits_loss_and_gradients_are_those_of_transformers(name):
     np.testing.assert_allclose(loss, expected["loss"], atol=1e-5)
     by_name = dict(hf_tensors(gradients))
     compared = [key.removeprefix("gradient/") for key in expected if key.startswith("gradient/")]
-    assert len(compared) == 7
+    assert len(compared) >= 7
+    if name.startswith("qwen2"):
+        assert "model.layers.1.self_attn.v_proj.bias" in compared
+    if name in ("qwen3", "gemma3"):
+        assert "model.layers.0.self_attn.q_norm.weight" in compared
     for tensor in compared:
         np.testing.assert_allclose(
             by_name[tensor], expected[f"gradient/{tensor}"], atol=1e-5, err_msg=tensor

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from flax import nnx
-from llama_golden import decoder_of
+from goldens import decoder_of
 
 from sentidistill_jax.models.hf import hf_tensors
 from sentidistill_jax.models.prune import keep_layers

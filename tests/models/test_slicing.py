@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from flax import nnx
-from llama_golden import decoder_of
+from goldens import decoder_of
 
 from sentidistill_jax.models.slicing import slice_axes
 from sentidistill_jax.sharding import make_mesh, state_shardings

@@ -75,8 +75,8 @@ def test_bad_arguments_write_nothing(tmp_path, capsys, arguments, words):
     [
         ("{", "holds no scores .*Expecting"),
         ('{"schema_version": 2, "model": "x"}', "holds no scores .*'sets'"),
-        ('{"schema_version": 2, "model": "x", "sets": {"a": {}}}', "holds no scores .*'macro_f1'"),
-        ('{"schema_version": 3, "model": "x", "sets": {}}', "schema_version=3, expected one of"),
+        ('{"schema_version": 2, "model": "x", "sets": {"a": {}}}', "holds no scores .*'f1'"),
+        ('{"schema_version": 3, "model": "x", "sets": {}}', "schema_version=3, expected 2"),
     ],
 )
 def test_scores_of_another_kind_are_refused(tmp_path, text, message):
@@ -89,7 +89,7 @@ def test_scores_of_another_kind_are_refused(tmp_path, text, message):
 
 def test_bare_scores_are_enough(tmp_path):
     """No interval, no predictions, no texts, no metrics: the page says what is missing."""
-    write_model(tmp_path, "a", {SET: {"macro_f1": 0.5}})
+    write_model(tmp_path, "a", {SET: {"f1": 0.5, "metric": "macro_f1"}})
     write_model(tmp_path, "b", {"held_out/tweets": {"f1": 0.25, "metric": "macro_f1"}})
     assert report([tmp_path], tmp_path / "out").splitlines()[2:] == [
         "| a | 50.0 | - |",
@@ -99,15 +99,30 @@ def test_bare_scores_are_enough(tmp_path):
     assert "a has no predictions.jsonl" in page and "no training metrics" in page
 
 
-def test_confusion_is_counted_where_it_is_not_stored(tmp_path):
-    scores = scores_of(LINES)
-    for name, left_out in (("stored", ()), ("counted", ("confusion", "labels"))):
-        of_set = {key: value for key, value in scores.items() if key not in left_out}
-        write_model(tmp_path / name, "x", {SET: of_set}, LINES)
-        report([tmp_path / name], tmp_path / f"{name}-out")
-    pages = [(tmp_path / f"{n}-out" / "report.html").read_text() for n in ("stored", "counted")]
-    parts = [page[page.index("<h2>Confusion") : page.index("<h2>Provenance")] for page in pages]
-    assert parts[0] == parts[1] and '<td style="--share: 0.500">1</td>' in parts[0]
+def test_calibrated_variants_have_rows_of_their_own(tmp_path):
+    bare = {"f1": 0.5, "examples": 9}
+    label = bare | {
+        "metric": "macro_f1",
+        "variants": {"batch_calibration": {"f1": 0.625, "interval_95": [0.6, 0.65]}},
+    }
+    tuples = bare | {"metric": "micro_f1", "variants": {"lenient": {"f1": 0.75}}}
+    sets = {"sentibench/sc/sst2": label, "sentibench/absa/atsa_rest16": tuples}
+    write_model(tmp_path, "both", sets)
+    assert table(read_scores([tmp_path]), "latex").splitlines()[4:6] == [
+        r"both & 50.0 & 50.0 \\",
+        r"both, batch calibration & 62.5 [60.0, 65.0] & - \\",
+    ]
+    report([tmp_path], tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "sst2, batch calibration, both: 62.5 (60.0 to 65.0)" in page
+    assert "atsa_rest16, lenient" in page and "atsa_rest16, lenient, both" not in page
+
+
+def test_confusion_is_shown_as_shares_of_the_gold_label(tmp_path):
+    write(tmp_path, "before")
+    report([tmp_path], tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert '<td style="--share: 0.500">1</td>' in page[page.index("<h2>Confusion") :]
 
 
 def test_metrics_leave_out_a_line_that_was_cut_short(tmp_path):

@@ -11,17 +11,21 @@ import pytest
 from helpers import byte_tokenizer, random_cache, random_model
 from ml_collections import ConfigDict
 
-from sentidistill_jax.artifact import ArtifactMismatchError, write_json
+from sentidistill_jax.artifact import ArtifactMismatchError, fingerprint, write_json
+from sentidistill_jax.corpus import icldist
 from sentidistill_jax.corpus.records import Prompt, read_records, write_records
+from sentidistill_jax.corpus.task import Demonstration
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText
+from sentidistill_jax.data.teacher_cache import CacheMismatchError, CacheWriter, open_cache
 from sentidistill_jax.export import export
-from sentidistill_jax.models.load import load_model, tokenizer_fingerprint
+from sentidistill_jax.models.load import load_tokenizer, tokenizer_fingerprint
 from sentidistill_jax.settings import Config
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.stages import corpus, evaluate
 from sentidistill_jax.stages.students import take_whole, train_student
 from sentidistill_jax.stages.teacher import Teacher, teach
 from sentidistill_jax.teacher.annotate import Annotation, LabelTeacher
+from sentidistill_jax.teacher.capture import Capture
 from sentidistill_jax.training.student import Cut
 from sentidistill_jax.training.train import cut_of
 from sentidistill_jax.workdir import Workdir
@@ -176,14 +180,127 @@ class TestPromptsAndCache:
         assert not (workdir.cache("knowdist") / "manifest.json").exists()
 
 
+MODES = {
+    "top_k": {"mode": "top_k", "top_k": 8},
+    "top_p": {"mode": "top_p", "top_k": 64, "top_p": 0.2, "codec": "small"},
+    "sampled": {"mode": "sampled", "num_draws": 20, "codec": "small"},
+}
+
+
+@pytest.fixture
+def asked(config, workdir):
+    """With label prompts, bare and with demonstrations, that all have answers."""
+    annotate(config, workdir)
+    demonstrations = (Demonstration("Bad.", "negative"), Demonstration("Lovely.", "positive"))
+    texts = read_records(workdir.texts / "train.jsonl", UnlabelledText)
+    prompts = [
+        icldist.build_prompt("sentiment", text, shots)
+        for text in texts
+        for shots in (demonstrations, ())
+    ]
+    write_records(workdir.prompts("knowdist") / "prompts.jsonl", prompts, Prompt)
+    config.data.update(seq_length=400, scored_length=16)
+    return workdir
+
+
+@pytest.mark.usefixtures("compilation_cache")
+class TestModes:
+    @pytest.mark.parametrize("mode", MODES)
+    def test_a_student_trains_from_each(self, config, asked, mode):
+        config.cache.update(**MODES[mode])
+        teach(config, asked, lambda: Teacher.load(config))
+        reader = open_cache(asked.cache("knowdist") / "records")
+        manifest = reader.manifest
+        assert (manifest.mode, len(reader)) == (mode, 10)
+        assert manifest.top_p == (0.2 if mode == "top_p" else None)
+        assert manifest.num_draws == (20 if mode == "sampled" else None)
+        assert manifest.config["teacher"]["source"] == config.teacher.source
+        train_student(config, asked)
+        lines = (asked.student("knowdist") / "metrics.jsonl").read_text().splitlines()
+        divergences = [json.loads(line)["train/divergence_nats"] for line in lines]
+        assert len(divergences) > 1 and np.isfinite(divergences).all() and min(divergences) > 0
+
+    def test_stopped_while_filtering_it_goes_on_and_asks_the_teacher_nothing_again(
+        self, config, asked, tmp_path, monkeypatch
+    ):
+        config.cache.records_per_shard = 4
+        whole = Workdir(tmp_path / "whole")
+        shutil.copytree(asked.root, whole.root)
+        teach(config, whole, lambda: Teacher.load(config))
+
+        write = CacheWriter.write_shard  # of the final cache; the draft grows record by record
+
+        def stop_at_1(self, shard, records):
+            if shard == 1:
+                raise KeyboardInterrupt
+            write(self, shard, records)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(CacheWriter, "write_shard", stop_at_1)
+            with pytest.raises(KeyboardInterrupt):
+                teach(config, asked, lambda: Teacher.load(config))
+        assert not (asked.cache("knowdist") / "manifest.json").exists()
+        assert len(list((asked.cache("knowdist") / "records").glob("shard-*-of-00003"))) == 1
+
+        def not_again(self, prompts, manifest):
+            raise AssertionError("the teacher was asked")
+
+        monkeypatch.setattr(Capture, "answers", not_again)
+        teach(config, asked, lambda: Teacher.load(config))
+        for path in whole.cache("knowdist").rglob("*"):
+            if path.is_file():
+                other = asked.cache("knowdist") / path.relative_to(whole.cache("knowdist"))
+                assert other.read_bytes() == path.read_bytes()
+
+    def test_draws_and_a_divergence_that_they_cannot_give(self, config, asked):
+        config.cache.update(**MODES["sampled"])
+        teach(config, asked, lambda: Teacher.load(config))
+        config.objective.divergence = "reverse_kl"
+        with pytest.raises(ValueError, match="'reverse_kl' is infinite with a cache of mode"):
+            train_student(config, asked)
+        assert not asked.student("knowdist").exists()
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"mode": "nucleus"}, "cache.mode='nucleus' must be one of"),
+            ({"mode": "top_p", "top_p": 1.5}, "top_p=1.5 must be a mass"),
+            ({"mode": "sampled", "num_draws": 0}, "num_draws=0 must be a positive number"),
+            ({"mode": "sampled", "temperatures": (1.0, 2.0)}, "whose draws are taken at"),
+            ({"top_k": 0}, "top_k=0 must be 1 to vocab_size"),
+        ],
+    )
+    def test_bad_settings_are_refused_before_anything_is_written(
+        self, config, asked, changes, message
+    ):
+        config.cache.update(**changes)
+        with pytest.raises(ValueError, match=message):
+            teach(config, asked, lambda: Teacher.load(config))
+        assert not asked.cache("knowdist").exists()
+
+    def test_a_cache_of_another_teacher_or_corpus_is_refused(self, config, asked):
+        teach(config, asked, lambda: Teacher.load(config))
+        config.teacher.source = "another"
+        with pytest.raises(CacheMismatchError, match="config.teacher.source: got .* 'another'"):
+            train_student(config, asked)
+        prompts = asked.prompts("knowdist") / "prompts.jsonl"
+        write_records(prompts, read_records(prompts, Prompt)[1:], Prompt)
+        with pytest.raises(CacheMismatchError, match="corpus_fingerprint: got"):
+            train_student(config, asked)
+        assert not asked.student("knowdist").exists()
+
+
 @pytest.fixture
 def cached(workdir, model_directory):
     """With a finished teacher cache of two rows."""
-    mesh = make_mesh({}, jax.devices()[:1])
-    tokenizer = load_model(str(model_directory), mesh).tokenizer
+    tokenizer = load_tokenizer(str(model_directory))
     directory = workdir.cache("knowdist")
     random_cache(
-        directory / "records", [(4, 4)] * 4, tokenizer_fingerprint=tokenizer_fingerprint(tokenizer)
+        directory / "records",
+        [(4, 4)] * 4,
+        tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
+        chat_template_fingerprint=fingerprint(tokenizer.chat_template),
+        config={"teacher": {"source": str(model_directory)}},
     )
     write_json(directory / "manifest.json", {"counts": 4})
     return workdir

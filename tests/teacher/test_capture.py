@@ -12,7 +12,7 @@ from sentidistill_jax.corpus import icldist
 from sentidistill_jax.corpus.records import Prompt
 from sentidistill_jax.corpus.task import Demonstration
 from sentidistill_jax.corpus.user_texts import UnlabelledText
-from sentidistill_jax.data.teacher_cache import open_cache, verify
+from sentidistill_jax.data.teacher_cache import CacheWriter, open_cache, verify
 from sentidistill_jax.inference.engine import Engine
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.sharding import make_mesh
@@ -207,6 +207,82 @@ def test_bare_prompts_take_their_labels_from_annotation_without_a_forward_pass(c
     assert np.isfinite(record.targets.tail_logprobs).all()
 
 
+def mixed_prompts():
+    """Free text, answers of label words, and one that annotation has answered."""
+    return [
+        *(free_prompt(number) for number in range(2)),
+        *(icldist.build_prompt("sentiment", text, DEMONSTRATIONS, JSON) for text in TEXTS),
+        icldist.build_prompt("sentiment", TEXTS[1], ()),
+    ]
+
+
+def test_top_p_keeps_the_smallest_set_that_covers_and_what_is_always_kept(capture, logits_of):
+    prompts = mixed_prompts()[:4]
+    manifest = make_manifest(4, mode="top_p", top_p=0.05, top_k=40)
+    sizes = []
+    for prompt, record in zip(prompts, records_of(capture, prompts, manifest), strict=True):
+        completion = record.tokens[record.completion_start :]
+        tokens = np.concatenate([encode(prompt.teacher_prompt), completion])
+        dense = log_softmax(logits_of(tokens)[len(tokens) - len(completion) - 1 : -1])[
+            : len(completion)
+        ]
+        always = {} if record.labels is None else {record.labels.position: record.labels.ids}
+        ends = np.cumsum(record.targets.counts)
+        for row, (start, end) in enumerate(zip(ends - record.targets.counts, ends, strict=True)):
+            order = np.argsort(-dense[row])
+            mass = np.cumsum(np.exp(dense[row, order]))
+            size = min(int(np.argmax(mass >= 0.05)) + 1, 40)
+            kept = {*order[:size].tolist(), int(completion[row]), *map(int, always.get(row, ()))}
+            assert set(record.targets.ids[start:end].tolist()) == kept
+            rest = np.delete(dense[row], list(kept))
+            tail = record.targets.tail_logprobs[row, 0]
+            np.testing.assert_allclose(tail, np.logaddexp.reduce(rest), atol=1e-4)
+            sizes.append(size)
+    assert min(sizes) < max(sizes) < 40
+
+
+class TestSampled:
+    MANIFEST = make_manifest(5, mode="sampled", num_draws=30, temperatures=(1.0,))
+
+    def test_targets_are_shares_of_draws_that_depend_on_the_prompt_alone(self, capture):
+        prompts = mixed_prompts()
+        together = records_of(capture, prompts, self.MANIFEST)
+        for prompt, record in zip(prompts, together, strict=True):
+            shares = np.exp(record.targets.logprobs)
+            starts = np.cumsum(record.targets.counts) - record.targets.counts
+            np.testing.assert_allclose(np.add.reduceat(shares, starts), 1, rtol=1e-5)
+            np.testing.assert_allclose(30 * shares, np.rint(30 * shares), atol=1e-4)
+            assert np.isneginf(record.targets.tail_logprobs).all()
+            (alone,) = records_of(
+                capture, [prompt], dataclasses.replace(self.MANIFEST, num_records=1)
+            )
+            np.testing.assert_array_equal(alone.targets.ids, record.targets.ids)
+            np.testing.assert_array_equal(alone.targets.logprobs, record.targets.logprobs)
+
+    def test_their_average_is_the_teachers_distribution(self, capture, logits_of):
+        """Many draws at one position of many prompts that are alike but for their id."""
+        prompts = [
+            Prompt("icldist", "copy", f"id{i}", "Say A:", "Say A:", answer=" A") for i in range(40)
+        ]
+        manifest = dataclasses.replace(self.MANIFEST, num_records=40, num_draws=100)
+        shares = np.zeros(TINY.vocab_size)
+        for record in records_of(capture, prompts, manifest):
+            first = slice(0, record.targets.counts[0])
+            shares[record.targets.ids[first]] += np.exp(record.targets.logprobs[first]) / 40
+        tokens = encode("Say A:")
+        probs = np.exp(log_softmax(logits_of(tokens)[len(tokens) - 1]))
+        sigma = np.sqrt(probs * (1 - probs) / 4000)
+        assert (np.abs(shares - probs) < 5 * sigma + 1e-3).all()
+
+    def test_an_annotated_answer_draws_labels(self, capture):
+        record = records_of(capture, mixed_prompts(), self.MANIFEST)[-1]
+        positive, negative, newline = encode(" positive negative\n")
+        first = dict(zip(record.targets.ids, np.exp(record.targets.logprobs), strict=True))
+        assert set(record.targets.ids.tolist()) == {positive, negative, newline}
+        assert first[negative] > first[positive]  # 0.8 to 0.2, from 30 draws
+        assert record.targets.counts.tolist() == [2, 1]
+
+
 @pytest.mark.parametrize(
     "change", [{"format": "json"}, {"teacher_prompt": "other"}, {"label_words": (" B", " A")}]
 )
@@ -267,16 +343,16 @@ def test_interrupted_after_a_shard_it_goes_on_and_gives_the_same_bytes(
     capture.run(prompts, tmp_path / "whole", manifest)
 
     asked: list[int] = []
-    records = capture.records
+    answers = capture.answers
 
     def counted(some, manifest):
         if len(asked) == 3:
             raise Stopped
         asked.extend(range(len(some)))
-        return records(some, manifest)
+        return answers(some, manifest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(capture, "records", counted)
+        patch.setattr(capture, "answers", counted)
         with pytest.raises(Stopped):
             capture.run(prompts, tmp_path / "resumed", manifest)
     assert len(list((tmp_path / "resumed").glob("shard-0000?-of-00003"))) == 1
@@ -290,3 +366,29 @@ def test_interrupted_after_a_shard_it_goes_on_and_gives_the_same_bytes(
     reader = open_cache(tmp_path / "resumed")
     assert [reader[i].prompt_id for i in range(7)] == [prompt.id for prompt in prompts]
     verify(tmp_path / "resumed")
+
+
+def test_what_the_encoding_thread_refuses_stops_the_capture(capture, tmp_path, monkeypatch):
+    def refuse(answered, manifest):
+        raise ValueError("refused")
+
+    monkeypatch.setattr(capture, "record", refuse)
+    with pytest.raises(ValueError, match="refused"):
+        capture.run([free_prompt(0)], tmp_path / "cache", make_manifest(1))
+    assert not list((tmp_path / "cache").glob("shard-*"))
+
+
+def test_a_shard_is_on_the_disk_before_the_next_is_begun(capture, tmp_path, monkeypatch):
+    """Or a kill would cost two shards."""
+    prompts = [free_prompt(number) for number in range(7)]
+    manifest = make_manifest(7)
+    seen = []
+    answers = capture.answers
+
+    def watched(some, manifest):
+        seen.append(CacheWriter(tmp_path / "cache", manifest).missing_shards())
+        return answers(some, manifest)
+
+    monkeypatch.setattr(capture, "answers", watched)
+    capture.run(prompts, tmp_path / "cache", manifest)
+    assert seen == [[0, 1, 2], [1, 2], [2]]

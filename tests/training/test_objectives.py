@@ -256,3 +256,54 @@ def test_padding_has_no_gradient(batches):
 def test_objectives_that_mean_nothing(settings, message):
     with pytest.raises(ValueError, match=message):
         Objective(**settings)
+
+
+def test_a_teacher_without_a_tail_excludes_a_divergence_that_is_infinite_then():
+    with pytest.raises(ValueError, match="'reverse_kl' is infinite .*renormalize_top_k=False"):
+        Objective(divergence="reverse_kl", renormalize_top_k=True)
+    for name in ("forward_kl", "jsd", "skew_forward_kl", "skew_reverse_kl", "tvd"):
+        Objective(divergence=name, renormalize_top_k=True)
+
+
+@pytest.mark.parametrize(
+    ("divergence", "fault"), [("reverse_kl", "infinite"), ("jsd", "biased"), ("tvd", "biased")]
+)
+def test_draws_serve_the_forward_kl_alone(divergence, fault):
+    with pytest.raises(ValueError, match=f"'{divergence}' is {fault} with a cache of mode"):
+        Objective(divergence=divergence, sampled=True)
+    Objective(sampled=True)
+
+
+def test_a_renormalised_teacher_is_the_kept_entries_alone(batches, dense):
+    loss, _ = loss_of(HIDDEN, batches[(1.0,)], objective=Objective(alpha=1, renormalize_top_k=True))
+    total = 0.0
+    for record, logits in dense:
+        ids, logprobs = record.targets.pad(int(record.targets.counts.max()))
+        teacher = log_softmax(logprobs.astype(np.float64))
+        student = np.take_along_axis(log_softmax(logits), ids, axis=-1)
+        total += (np.exp(teacher) * (teacher - student)).sum()
+    tokens = sum(len(record.targets.counts) for record, _ in dense)
+    np.testing.assert_allclose(loss, total / tokens, rtol=1e-5)
+
+
+def test_sampled_gradients_are_those_of_the_shares(batches):
+    """Against the cross entropy with the shares as soft labels, which is linear in them."""
+    batch = batches[(1.0,)]
+    shares = jax.nn.softmax(batch.top_k_logprobs, axis=-1)  # any shares that add up to 1
+    drawn = dataclasses.replace(
+        batch,
+        top_k_logprobs=jnp.log(shares),
+        tail_logprobs=jnp.full_like(batch.tail_logprobs, -jnp.inf),
+    )
+    objective = Objective(alpha=1, sampled=True)
+    got = jax.grad(lambda hidden: loss_of(hidden, drawn, objective=objective)[0])(HIDDEN)
+
+    def soft_cross_entropy(hidden):
+        scored = jnp.take_along_axis(hidden, batch.scored[:, :, None], axis=1)
+        logprobs = jax.nn.log_softmax(scored @ HEAD.T, axis=-1)
+        kept = jnp.take_along_axis(logprobs, batch.top_k_ids, axis=-1)
+        rows = -(shares * jnp.where(shares > 0, kept, 0.0)).sum(axis=-1) * batch.loss_mask
+        return rows.sum() / batch.loss_mask.sum()
+
+    expected = jax.grad(soft_cross_entropy)(HIDDEN)
+    np.testing.assert_allclose(got, expected, atol=1e-6)

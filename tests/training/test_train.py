@@ -11,9 +11,9 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import arrays_of, random_cache
+from helpers import TINY, arrays_of, random_cache
 from ml_collections import ConfigDict
-from tiny_run import STEPS, tiny_config, write_cache, write_model
+from tiny_run import STEPS, fingerprints, tiny_config, write_cache, write_model
 
 from sentidistill_jax.data.teacher_cache import CacheMismatchError
 from sentidistill_jax.errors import Interrupted, NonFiniteLossError
@@ -193,6 +193,23 @@ def test_the_average_is_what_comes_out(config, cache, tmp_path, uninterrupted):
     assert all(np.abs(last[name] - average[name]).max() > 1e-4 for name in last)
 
 
+def test_what_is_looked_at_during_training_is_what_would_be_exported(config, cache, tmp_path):
+    config.optimizer.ema_decay = 0.9
+    seen = {}
+
+    def look(step, model):
+        seen[step] = arrays_of(nnx.state(model.decoder))
+        return {"eval/mean_f1": step / 10}
+
+    trained = train(config, [cache], tmp_path, interval=4, on_interval=look)
+    assert list(seen) == [4, STEPS]
+    for name, value in arrays_of(nnx.state(trained.decoder)).items():
+        np.testing.assert_array_equal(seen[STEPS][name], value)
+    scores = {line["step"]: line.get("eval/mean_f1") for line in lines_of(tmp_path)}
+    assert scores[4] == 0.4 and scores[STEPS] == STEPS / 10
+    assert latest(tmp_path) == STEPS
+
+
 def test_adapters_learn_and_come_out_merged(config, cache, tmp_path, model_directory):
     config.lora.update(rank=4)
     config.student.param_dtype = "bfloat16"
@@ -279,6 +296,12 @@ class TestNonFiniteLoss:
         ("optimizer", {"schedule": "wsd", "decay_fraction": 0.0}, ValueError, "decay_steps=0"),
         ("lora", {"rank": 2, "targets": ("head",)}, ValueError, r"targets=\('head',\); expected"),
         ("objective", {"divergence": "kl"}, ValueError, "objective.divergence='kl'"),
+        (
+            "objective",
+            {"divergence": "reverse_kl", "renormalize_top_k": True},
+            ValueError,
+            "'reverse_kl' is infinite",
+        ),
         ("objective", {"temperature": 3.0}, CacheMismatchError, "temperature.*expected 3.0"),
         ("student", {"dtype": "int8"}, ValueError, "student.dtype='int8' must be"),
         ("student", {"param_dtype": "float16"}, ValueError, "student.param_dtype='float16' must"),
@@ -297,8 +320,33 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
     assert not workdir.exists()
 
 
-def test_a_cache_for_another_tokenizer_is_refused(config, tmp_path):
-    other = random_cache(tmp_path / "other", [(5, 3)], tokenizer_fingerprint="other")
-    with pytest.raises(CacheMismatchError, match="tokenizer_fingerprint: got 'other'"):
-        train(config, [other], tmp_path / "run")
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("tokenizer_fingerprint", "other"),
+        ("chat_template_fingerprint", "other"),
+        ("vocab_size", TINY.vocab_size + 1),
+        ("schema_version", 0),
+        ("corpus_fingerprint", "other"),
+        ("config", {"teacher": {"source": "other"}}),
+    ],
+)
+def test_a_cache_of_something_else_is_refused_by_name_before_anything_is_written(
+    config, tmp_path, model_directory, field, value
+):
+    made_from = {**fingerprints(model_directory), field: value}
+    other = random_cache(tmp_path / "other", [(5, 3)], **made_from)
+    name = "config.teacher.source" if field == "config" else field
+    expect = {"corpus_fingerprint": "corpus", "config.teacher.source": "mine"}
+    with pytest.raises(CacheMismatchError, match=f"{name}: got .*, expected "):
+        train(config, [other], tmp_path / "run", expect=[expect])
     assert not (tmp_path / "run").exists()
+
+
+def test_all_that_differs_and_a_missing_shard_are_named_at_once(config, tmp_path):
+    other = random_cache(tmp_path / "other", [(5, 3)] * 4)
+    (other / "shard-00001-of-00002").unlink()
+    with pytest.raises(CacheMismatchError) as error:
+        train(config, [other], tmp_path / "run")
+    for text in ("tokenizer_fingerprint: ", "chat_template_fingerprint: ", "00002 is missing"):
+        assert text in str(error.value)

@@ -6,8 +6,9 @@ import runpy
 import jax
 from helpers import byte_tokenizer, random_cache, random_model
 
+from sentidistill_jax.artifact import fingerprint
 from sentidistill_jax.export import export
-from sentidistill_jax.models.load import load_model, tokenizer_fingerprint
+from sentidistill_jax.models.load import load_tokenizer, tokenizer_fingerprint
 from sentidistill_jax.settings import Config
 from sentidistill_jax.sharding import make_mesh
 
@@ -21,11 +22,18 @@ def write_model(directory: pathlib.Path) -> pathlib.Path:
     return directory
 
 
+def fingerprints(model: pathlib.Path) -> dict[str, str]:
+    """Of the student's side, which a cache must have."""
+    tokenizer = load_tokenizer(str(model))
+    return {
+        "tokenizer_fingerprint": tokenizer_fingerprint(tokenizer),
+        "chat_template_fingerprint": fingerprint(tokenizer.chat_template),
+    }
+
+
 def write_cache(directory: pathlib.Path, model: pathlib.Path, sequences: int = 4) -> pathlib.Path:
     """Sequences of eight tokens: two fit into a row of `tiny_config`, whatever the shuffle."""
-    mesh = make_mesh({"data": 1}, jax.devices()[:1])
-    fingerprint = tokenizer_fingerprint(load_model(str(model), mesh).tokenizer)
-    return random_cache(directory, [(4, 4)] * sequences, tokenizer_fingerprint=fingerprint)
+    return random_cache(directory, [(4, 4)] * sequences, **fingerprints(model))
 
 
 def tiny_config(model: pathlib.Path) -> Config:

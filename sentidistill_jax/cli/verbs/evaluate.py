@@ -1,13 +1,16 @@
-"""sentidistill evaluate: macro-F1 on held-out human-labelled texts and on SentiBench's label tasks.
+"""sentidistill evaluate: F1 on held-out human-labelled texts and on SentiBench.
 
 --model names what is scored: a trained student (students/NAME), a Hugging Face directory, a GGUF
-file, an embedded model, or "teacher" for the calibrated few-shot teacher of the config.
+file, an embedded model, or "teacher" for the few-shot teacher of the config. SentiBench is scored
+where SENTIBENCH_DIR names its files; an interrupted evaluation goes on after the last data set.
+--against=NAME also tests whether the model differs from another one that was evaluated.
 """
 
 from absl import flags
 
 from sentidistill_jax.cli import common
 from sentidistill_jax.cli.main import Verb
+from sentidistill_jax.evaluation.grid import FORMATS
 
 
 def _flags(values: flags.FlagValues) -> None:
@@ -16,24 +19,36 @@ def _flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "name", None, "Name of the scores; by default the model's.", flag_values=values
     )
+    flags.DEFINE_string(
+        "against", None, "Name of other scores of this workdir to test against.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_enum("format", "markdown", FORMATS, "Of the table.", flag_values=values)
 
 
 def _run(values: flags.FlagValues) -> None:
     from sentidistill_jax.reporting.runs import read_scores
     from sentidistill_jax.reporting.tables import table
     from sentidistill_jax.stages import evaluate
+    from sentidistill_jax.stages.report import against
     from sentidistill_jax.stages.students import take_whole
     from sentidistill_jax.stages.teacher import Teacher
 
     workdir = common.workdir(values)
     if values.model == "teacher":
+        name = "teacher-raw"
         evaluate.evaluate_teacher(values.config, workdir, lambda: Teacher.load(values.config))
     else:
         config = values.config.copy_and_resolve_references()
         take_whole(config.student, values.model)
         name = values.name or values.model.rstrip("/").split("/")[-1]
         evaluate.evaluate_student(name, config, workdir)
-    print(table(read_scores([workdir.root]), "markdown"))
+    models = read_scores([workdir.root])
+    print(table(models, values.format))
+    if values.against:
+        print(f"\n{name} against {values.against}: difference in F1, points, and its p-value")
+        for set_name, test in against(workdir.root, name, values.against).items():
+            print(f"{set_name:32}{100 * test.difference:+7.2f}  p = {test.p_value:.4f}")
 
 
 VERB = Verb(_flags, _run)

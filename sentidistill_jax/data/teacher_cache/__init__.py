@@ -3,10 +3,12 @@
 from sentidistill_jax.data.teacher_cache.inspection import (
     CacheStatistics,
     VerifyReport,
+    describe,
     inspect,
     verify,
 )
 from sentidistill_jax.data.teacher_cache.manifest import (
+    MODES,
     CacheError,
     CacheManifest,
     CacheMismatchError,
@@ -25,9 +27,10 @@ from sentidistill_jax.data.teacher_cache.selection import (
     select_top_k,
     select_top_p,
 )
-from sentidistill_jax.data.teacher_cache.writer import CacheWriter
+from sentidistill_jax.data.teacher_cache.writer import CacheWriter, ShardBuilder
 
 __all__ = [
+    "MODES",
     "CacheError",
     "CacheManifest",
     "CacheMismatchError",
@@ -36,8 +39,10 @@ __all__ = [
     "CacheStatistics",
     "CacheWriter",
     "LabelTargets",
+    "ShardBuilder",
     "SparseTargets",
     "VerifyReport",
+    "describe",
     "draw",
     "inspect",
     "open_cache",

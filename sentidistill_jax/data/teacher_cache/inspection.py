@@ -2,9 +2,11 @@
 
 import dataclasses
 import itertools
+import json
 import math
 import os
 import pathlib
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -156,6 +158,56 @@ def inspect(
         tail_mass_counts=tail_mass_counts,
         examples=tuple(records[:num_examples]),
     )
+
+
+def describe(
+    record: CacheRecord,
+    decode: Callable[[Sequence[int]], str] | None = None,
+    *,
+    max_positions: int = 8,
+    max_entries: int = 4,
+) -> str:
+    """One record as a table: what was said at each position, and what was likely there.
+
+    Args:
+      record: Of any cache.
+      decode: Token ids to text; ids are shown as they are without it.
+      max_positions: Of the completion.
+      max_entries: The likeliest that are shown at a position.
+    """
+
+    def text(ids: Sequence[int]) -> str:
+        return json.dumps(decode(ids), ensure_ascii=False) if decode else str(list(ids))
+
+    targets, start = record.targets, record.completion_start
+    lines = [
+        f"{record.prompt_id} ({record.kind}): {start} prompt tokens, "
+        f"{len(targets.counts)} of completion",
+        f"  prompt      {_shortened(text(record.tokens[:start].tolist()))}",
+        f"  completion  {_shortened(text(record.tokens[start:].tolist()))}",
+    ]
+    if record.labels is not None:
+        names = [text([label]) for label in record.labels.ids.tolist()]
+        masses = np.exp(record.labels.logprobs)
+        shares = ", ".join(f"{name} {m:.3f}" for name, m in zip(names, masses, strict=True))
+        lines.append(f"  labels at {record.labels.position}  {shares}")
+    ends = np.cumsum(targets.counts)[:max_positions]
+    for position, end in enumerate(ends):
+        here = slice(end - targets.counts[position], end)
+        ids, logprobs = targets.ids[here], targets.logprobs[here]
+        likeliest = np.argsort(-logprobs, kind="stable")[:max_entries]
+        entries = ", ".join(
+            f"{text([int(ids[entry])])} {np.exp(logprobs[entry]):.3f}" for entry in likeliest
+        )
+        token = text([int(record.tokens[start + position])])
+        tail = np.exp(targets.tail_logprobs[position, 0])
+        lines.append(f"  {position:3} {token:16} of {len(ids):3}: {entries}; tail {tail:.1e}")
+    return "\n".join(lines)
+
+
+def _shortened(text: str, length: int = 160) -> str:
+    """The end of a text, where a prompt asks its question."""
+    return text if len(text) <= length else f"...{text[-length:]}"
 
 
 def _entropy(targets: SparseTargets) -> float:

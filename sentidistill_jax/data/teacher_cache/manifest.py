@@ -147,17 +147,27 @@ class CacheManifest:
 
 
 def differences(got: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
-    """Says what is not as expected, field by field; `got` may have further fields."""
+    """Says what is not as expected, field by field; `got` may have further fields.
+
+    A dot in a name of `expected` leads into a field: "config.teacher.source".
+    """
     plain = json.loads(json.dumps(dict(expected)))  # tuples compare as lists, as in JSON
     found = []
     for name, value in plain.items():
-        other = got.get(name)
+        other = _field(got, name)
         if isinstance(value, dict) and isinstance(other, dict):
-            every = {key: value.get(key) for key in sorted(value.keys() | other.keys())}
-            found += [f"{name}.{problem}" for problem in differences(other, every)]
+            keys = sorted(value.keys() | other.keys())
+            every = {f"{name}.{key}": value.get(key) for key in keys}
+            found += differences(got, every)
         elif other != value:
             found.append(f"{name}: got {other!r}, expected {value!r}")
     return found
+
+
+def _field(values: Any, name: str) -> Any:
+    for part in name.split("."):
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values
 
 
 def seal(values: Mapping[str, Any]) -> bytes:

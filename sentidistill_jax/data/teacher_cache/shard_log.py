@@ -6,12 +6,28 @@ import hashlib
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sentidistill_jax.data.teacher_cache.manifest import CacheError, seal, unseal
 from sentidistill_jax.data.teacher_cache.records import KEY_BYTES, CacheRecord
+
+
+class RecordSummary(NamedTuple):
+    """What a log says about a record."""
+
+    key: bytes
+    kind: str
+    length: int  # tokens
+    completion_length: int
+    max_entries: int  # most entries at a position
+
+    @classmethod
+    def of(cls, record: CacheRecord) -> "RecordSummary":
+        """Summarises a record that the writer has checked."""
+        counts = record.targets.counts
+        return cls(record.key, record.kind, len(record.tokens), len(counts), int(counts.max()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,22 +47,24 @@ class ShardLog:
 
     @classmethod
     def of(
-        cls, plan: Mapping[str, Any], shard: int, file: pathlib.Path, records: Sequence[CacheRecord]
+        cls,
+        plan: Mapping[str, Any],
+        shard: int,
+        file: pathlib.Path,
+        records: Sequence[RecordSummary],
     ) -> "ShardLog":
         """Describes the shard that `file` holds."""
         kinds = tuple(sorted({record.kind for record in records}))
-        lengths = [len(record.tokens) for record in records]
-        completion_lengths = [len(record.targets.counts) for record in records]
         return cls(
             plan=plan,
             shard=shard,
             num_bytes=file.stat().st_size,
             sha256=sha256_of(file),
-            max_entries=max(int(record.targets.counts.max()) for record in records),
+            max_entries=max(record.max_entries for record in records),
             kinds=kinds,
             kind_ids=np.array([kinds.index(record.kind) for record in records], np.int32),
-            lengths=np.array(lengths, np.int32),
-            completion_lengths=np.array(completion_lengths, np.int32),
+            lengths=np.array([record.length for record in records], np.int32),
+            completion_lengths=np.array([r.completion_length for r in records], np.int32),
             keys=np.frombuffer(b"".join(r.key for r in records), np.uint8).reshape(-1, KEY_BYTES),
         )
 

@@ -10,7 +10,7 @@ from concurrent import futures
 import numpy as np
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
-from sentidistill_jax.data.teacher_cache.codec import make_codec
+from sentidistill_jax.data.teacher_cache.codec import Codec, make_codec
 from sentidistill_jax.data.teacher_cache.manifest import (
     MANIFEST_NAME,
     CacheError,
@@ -23,6 +23,7 @@ from sentidistill_jax.data.teacher_cache.manifest import (
 from sentidistill_jax.data.teacher_cache.records import KEY_BYTES, CacheRecord
 from sentidistill_jax.data.teacher_cache.serialization import encode_record
 from sentidistill_jax.data.teacher_cache.shard_log import (
+    RecordSummary,
     ShardLog,
     log_path,
     read_log,
@@ -71,6 +72,10 @@ class CacheWriter:
         """
         return [shard for shard, log in enumerate(self._finished_logs()) if log is None]
 
+    def begin_shard(self, shard: int) -> "ShardBuilder":
+        """A shard to which records are added as they come, in any order."""
+        return ShardBuilder(self, shard, self._codec)
+
     def write_shard(self, shard: int, records: Sequence[CacheRecord]) -> None:
         """Writes and logs a shard, replacing it if it is there.
 
@@ -87,20 +92,10 @@ class CacheWriter:
                 f"shard {shard} got {len(records)} records, expected {stop - start} "
                 f"(indices {start} to {stop - 1})."
             )
-        for index, record in enumerate(records, start):
-            _check(record, index, self.manifest)
-
-        def write(path: pathlib.Path) -> None:
-            # Uncompressed: payloads are coded already, and bytes must depend on no library version.
-            writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1,uncompressed")
-            for record in records:
-                writer.write(encode_record(record, self._codec))
-            writer.close()
-
-        file = self.directory / self.manifest.shard_name(shard)
-        self._put(file, write)
-        log = ShardLog.of(self._plan, shard, file, records)
-        self._put(log_path(file), log.to_bytes())
+        builder = self.begin_shard(shard)
+        for index, record in enumerate(records):
+            builder.add(index, record)
+        builder.finish()
 
     def finish(self) -> CacheManifest:
         """Writes the manifest; called by one process, after all have written their shards.
@@ -121,7 +116,7 @@ class CacheWriter:
             for name in [self.manifest.shard_name(log.shard)]
         )
         manifest = dataclasses.replace(self.manifest, shards=entries)
-        self._put(self.directory / MANIFEST_NAME, seal(manifest.to_dict()))
+        self.put(self.directory / MANIFEST_NAME, seal(manifest.to_dict()))
         for leftover in self.directory.glob(f"{_TEMPORARY}*"):  # of killed processes
             leftover.unlink()
         return manifest
@@ -149,7 +144,7 @@ class CacheWriter:
                 self.directory, [f"{log_file.name} is of another cache", *problems]
             )
 
-    def _put(self, path: pathlib.Path, content: bytes | Callable[[pathlib.Path], None]) -> None:
+    def put(self, path: pathlib.Path, content: bytes | Callable[[pathlib.Path], None]) -> None:
         """Makes a file appear whole or not at all, and lasting once it has appeared."""
         temporary = self.directory / f"{_TEMPORARY}{path.name}-{uuid.uuid4().hex}"
         if isinstance(content, bytes):
@@ -159,6 +154,59 @@ class CacheWriter:
         sync(temporary)
         temporary.rename(path)
         sync(self.directory)
+
+
+class ShardBuilder:
+    """Encodes the records of one shard as they come; nothing is on disk before `finish`."""
+
+    def __init__(self, writer: CacheWriter, shard: int, codec: Codec):
+        self.manifest = writer.manifest
+        self._writer = writer
+        self._shard = shard
+        self._codec = codec
+        self._start, stop = writer.shard_range(shard)
+        self._encoded: list[bytes | None] = [None] * (stop - self._start)
+        self._summaries: list[RecordSummary | None] = [None] * (stop - self._start)
+
+    def add(self, index: int, record: CacheRecord) -> None:
+        """Checks and encodes a record.
+
+        Args:
+          index: Within the shard.
+          record: The record.
+
+        Raises:
+          ValueError: If the record does not fit the manifest.
+        """
+        _check(record, self._start + index, self.manifest)
+        self._encoded[index] = encode_record(record, self._codec)
+        self._summaries[index] = RecordSummary.of(record)
+
+    def finish(self) -> None:
+        """Writes the shard and its log, replacing them if they are there.
+
+        Raises:
+          ValueError: If a record was not added.
+        """
+        encoded = [data for data in self._encoded if data is not None]
+        summaries = [summary for summary in self._summaries if summary is not None]
+        if len(encoded) < len(self._encoded):
+            raise ValueError(
+                f"shard {self._shard} got {len(encoded)} records, expected {len(self._encoded)}; "
+                "add one for every index."
+            )
+
+        def write(path: pathlib.Path) -> None:
+            # Uncompressed: payloads are coded already, and bytes must depend on no library version.
+            writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1,uncompressed")
+            for data in encoded:
+                writer.write(data)
+            writer.close()
+
+        file = self._writer.directory / self.manifest.shard_name(self._shard)
+        self._writer.put(file, write)
+        log = ShardLog.of(self.manifest.plan(), self._shard, file, summaries)
+        self._writer.put(log_path(file), log.to_bytes())
 
 
 def _check(record: CacheRecord, index: int, manifest: CacheManifest) -> None:

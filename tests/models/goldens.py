@@ -1,4 +1,4 @@
-"""The Llama goldens (tests/golden/make_llama_golden.py), and how to compute the same here."""
+"""The goldens (tests/golden/make_goldens.py), and how to compute the same here."""
 
 import pathlib
 from typing import Any
@@ -14,7 +14,10 @@ from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.hf import load_decoder, read_hf_directory
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
-NAMES = ("llama_tied", "llama_untied")
+NAMES = (
+    "llama_tied", "llama_untied", "llama3_scaled", "llama_linear", "qwen2", "qwen2_sliding",
+    "qwen3", "gemma2", "gemma3",
+)  # fmt: skip
 
 
 def decoder_of(name: str, mesh: Mesh, **options: Any) -> Decoder:

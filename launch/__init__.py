@@ -1,0 +1,1 @@
+"""One job, four ways to run it: local processes, GKE JobSet, Cloud TPU VMs, Slurm."""

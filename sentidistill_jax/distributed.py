@@ -1,0 +1,271 @@
+"""Several processes as one job: they find one another, wait for one another, and end together.
+
+A process learns its place from, in this order: `SENTIDISTILL_COORDINATOR`,
+`SENTIDISTILL_NUM_PROCESSES` and `SENTIDISTILL_PROCESS_ID` (which the launcher sets on this machine
+and on GPU nodes of a JobSet); Slurm's step variables; the TPU runtime, on its hosts.
+
+Collectives wait for ever for a peer that is gone. A thread of each process therefore writes a beat
+to the coordinator every second and reads those of the others; the first that misses a peer for
+`PEER_SECONDS` says so and ends its process with the code that makes a scheduler start all again.
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+import jax
+from jax.experimental import multihost_utils
+
+from sentidistill_jax.errors import EXIT_RESTART
+
+START_SECONDS = 600  # for all processes to appear: slow hosts pull images for minutes
+PEER_SECONDS = 30  # without a sign of life, after which a peer is taken for lost
+_BEAT_SECONDS = 1.0
+_VARIABLES = tuple(f"SENTIDISTILL_{x}" for x in ("COORDINATOR", "NUM_PROCESSES", "PROCESS_ID"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """This process's place in a job; empty fields are found out by JAX."""
+
+    source: str  # environment, slurm or tpu
+    coordinator: str | None = None  # host:port of process 0
+    num_processes: int | None = None
+    process_id: int | None = None
+
+
+def detect(environment: Mapping[str, str], *, tpu: bool = False) -> Cluster | None:
+    """The job that this process belongs to; None for a process by itself.
+
+    Args:
+      environment: Its variables.
+      tpu: Whether it runs on a host with TPUs.
+
+    Raises:
+      ValueError: If the explicit variables are incomplete or contradict one another.
+    """
+    given = [name for name in _VARIABLES if environment.get(name)]
+    if given:
+        if len(given) < len(_VARIABLES):
+            missing = sorted(set(_VARIABLES) - set(given))
+            raise ValueError(f"{given[0]} is set but not {', '.join(missing)}; set all or none.")
+        coordinator, *numbers = (environment[name] for name in _VARIABLES)
+        if not all(number.isdecimal() for number in numbers):
+            raise ValueError(f"{', '.join(_VARIABLES[1:])} must be numbers, got {numbers}.")
+        count, index = map(int, numbers)
+        if not re.fullmatch(r"[^:]+:\d+", coordinator) or not 0 <= index < count:
+            raise ValueError(
+                f"expected {_VARIABLES[0]}=HOST:PORT and 0 <= process id < number of processes, got"
+                f" {coordinator!r}, {index} and {count}."
+            )
+        return Cluster("environment", coordinator, count, index)
+    if "SLURM_PROCID" in environment and int(environment.get("SLURM_NTASKS", "1")) > 1:
+        return Cluster("slurm")
+    return Cluster("tpu") if tpu else None
+
+
+def has_tpu() -> bool:
+    """Whether this machine has TPU devices and the library that runs them."""
+    devices = any(pathlib.Path("/dev").glob("accel[0-9]*")) or pathlib.Path("/dev/vfio/0").exists()
+    chosen = os.environ.get("JAX_PLATFORMS", "tpu").split(",")
+    return devices and "tpu" in chosen
+
+
+class Job:
+    """The job while it runs; a process by itself is a job of one.
+
+    Args:
+      cluster: See `detect`.
+      start_seconds: For all processes to appear.
+      peer_seconds: Without a sign of life, after which a peer is taken for lost.
+
+    Raises:
+      TimeoutError: If not all processes appear; names those that are missing.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster | None,
+        *,
+        start_seconds: int = START_SECONDS,
+        peer_seconds: float = PEER_SECONDS,
+    ):
+        self._client: Any = None
+        self._ended = threading.Event()
+        self._peer_seconds = peer_seconds
+        if cluster is None:
+            return
+        self._connect(cluster, start_seconds)
+        self._index, self._count = jax.process_index(), jax.process_count()
+        if self._count == 1:
+            return
+        from jax._src import distributed  # the client has no public name
+
+        self._client = distributed.global_state.client
+        self._set("host", socket.gethostname())
+        barrier(self._client, "start", self._index, self._count, start_seconds)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    @property
+    def alone(self) -> bool:
+        """Whether this process is all of the job."""
+        return self._client is None
+
+    def _connect(self, cluster: Cluster, start_seconds: int) -> None:
+        # The loop agrees on stopping by itself; JAX's service would swallow SIGTERM outside it.
+        jax.config.update("jax_enable_preemption_service", False)
+        try:
+            jax.distributed.initialize(
+                cluster.coordinator,
+                cluster.num_processes,
+                cluster.process_id,
+                initialization_timeout=start_seconds,
+                # Ours comes first, with names.
+                heartbeat_timeout_seconds=int(10 * self._peer_seconds) + 10,
+            )
+        except jax.errors.JaxRuntimeError as error:
+            missing = sorted(set(map(int, re.findall(r"task:(\d+)", str(error)))))
+            raise TimeoutError(
+                f"after {start_seconds} s"
+                f" {_names(missing) if missing else 'not all processes'} had not appeared at"
+                f" {cluster.coordinator or 'the coordinator'}; look at their logs."
+            ) from error
+
+    def _set(self, key: str, value: str) -> None:
+        self._client.key_value_set(f"job/{key}/{self._index}", value, allow_overwrite=True)
+
+    def _get(self, key: str) -> dict[int, str]:
+        found = self._client.key_value_dir_get(f"job/{key}/")
+        return {int(name.rsplit("/", 1)[1]): value for name, value in found}
+
+    def _watch(self) -> None:
+        changed = dict.fromkeys(range(self._count), time.monotonic())
+        beats: dict[int, str] = {}
+        number = 0
+        while not self._ended.wait(_BEAT_SECONDS):
+            number += 1
+            try:
+                self._set("beat", str(number))
+                latest, ended = self._get("beat"), self._get("ended")
+            except jax.errors.JaxRuntimeError:
+                if not self._ended.is_set():
+                    self._end("process 0, which coordinates the job, is gone", EXIT_RESTART)
+                return
+            now = time.monotonic()
+            for process, beat in latest.items():
+                if beats.get(process) != beat:
+                    beats[process], changed[process] = beat, now
+            for process, code in ended.items():
+                if process != self._index and now - changed[process] > _BEAT_SECONDS * 5:
+                    self._end(f"process {process} ended with exit code {code}", int(code))
+            lost = [
+                process
+                for process, since in changed.items()
+                if process not in ended and now - since > self._peer_seconds
+            ]
+            if lost:
+                hosts = self._get("host")
+                where = ", ".join(f"{n} on {hosts.get(n, 'an unknown host')}" for n in lost)
+                self._end(
+                    f"no sign of life for {self._peer_seconds:g} s from process {where}",
+                    EXIT_RESTART,
+                )
+
+    def _end(self, reason: str, code: int) -> NoReturn:
+        """Ends the process from whatever thread, also one that waits inside a collective."""
+        print(
+            f"sentidistill: {reason}; process {self._index} of {self._count} ends. Start the job"
+            " again to go on from its last checkpoint.",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(code or EXIT_RESTART)
+
+    def fail(self, error: BaseException) -> None:
+        """Takes what a stage raised: where a collective failed, the watch says who is lost.
+
+        Returns for other errors, which starting again would not mend.
+        """
+        is_lost = isinstance(error, jax.errors.JaxRuntimeError)
+        if self._client is None or not is_lost or "RESOURCE_EXHAUSTED" in str(error):
+            return
+        first = str(error).strip().partition("\n")[0][:200]
+        print(f"sentidistill: a collective failed ({first})", file=sys.stderr, flush=True)
+        self._thread.join(self._peer_seconds + 10 * _BEAT_SECONDS)
+        self._end("communication between the processes failed", EXIT_RESTART)
+
+    def close(self, code: int) -> None:
+        """Leaves the job; the others hear of an exit code that is not 0 and end as well."""
+        if self._client is None:
+            return
+        if code:
+            try:
+                self._set("ended", str(code))
+                # The coordinator must outlive the others' reading of it.
+                time.sleep(3 * _BEAT_SECONDS if self._index else 8 * _BEAT_SECONDS)
+            except jax.errors.JaxRuntimeError:
+                pass  # the coordinator was faster
+            self._ended.set()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)  # a tidy shutdown would wait for peers that are not coming
+        barrier(self._client, "end", self._index, self._count, START_SECONDS)
+        self._ended.set()
+        jax.distributed.shutdown()
+
+
+def barrier(client: Any, name: str, index: int, count: int, seconds: float) -> None:
+    """Waits until all processes have come here.
+
+    Raises:
+      TimeoutError: Names the processes that have not.
+    """
+    client.key_value_set(f"barrier/{name}/{index}", "", allow_overwrite=True)
+    deadline = time.monotonic() + seconds
+    while True:
+        arrived = {
+            int(key.rsplit("/", 1)[1]) for key, _ in client.key_value_dir_get(f"barrier/{name}/")
+        }
+        missing = sorted(set(range(count)) - arrived)
+        if not missing:
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError(
+                f"{_names(missing)} of {count} did not reach {name!r} within {seconds:g} s; look"
+                " at their logs."
+            )
+        time.sleep(0.05)
+
+
+def _names(processes: Iterable[int]) -> str:
+    numbers = list(processes)
+    noun = "process" if len(numbers) == 1 else "processes"
+    return f"{noun} {', '.join(map(str, numbers))}"
+
+
+def start(environment: Mapping[str, str] = os.environ) -> Job:
+    """Joins the job that the environment tells of."""
+    return Job(
+        detect(environment, tpu=has_tpu()),
+        start_seconds=int(environment.get("SENTIDISTILL_START_SECONDS", START_SECONDS)),
+        peer_seconds=float(environment.get("SENTIDISTILL_PEER_SECONDS", PEER_SECONDS)),
+    )
+
+
+def is_leader() -> bool:
+    """Whether this process writes what all have in common."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(point: str) -> None:
+    """Returns once every process has come to this point of the program."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(point)

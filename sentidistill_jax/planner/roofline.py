@@ -1,0 +1,73 @@
+"""A stated estimate of a step's time from what the compiled program computes, moves and sends.
+
+The bounds are those of the roofline model (Williams et al. 2009): a step is no faster than its
+slowest resource when everything overlaps, and no faster than on-chip work plus all communication
+when nothing does. Both take peak rates, so real steps are slower than the first; the second is
+what to expect before anyone has tuned anything. No figure here was measured on the hardware.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+from sentidistill_jax.planner.compile import Compiled
+from sentidistill_jax.planner.hlo_collectives import Collective
+from sentidistill_jax.planner.topology import Topology
+from sentidistill_jax.planner.workloads import Flops
+
+
+@dataclasses.dataclass(frozen=True)
+class StepTime:
+    """Seconds that each resource of one device is busy in a step, at its peak rate."""
+
+    compute: float
+    hbm: float
+    ici: float
+    dcn: float
+
+    @property
+    def overlapped(self) -> float:
+        """Everything at the same time."""
+        return max(self.compute, self.hbm, self.ici, self.dcn)
+
+    @property
+    def serial(self) -> float:
+        """Communication never overlaps with work on the chip."""
+        return max(self.compute, self.hbm) + self.ici + self.dcn
+
+    @property
+    def bound_by(self) -> str:
+        """The busiest resource."""
+        times = {"compute": self.compute, "HBM": self.hbm, "ICI": self.ici, "DCN": self.dcn}
+        return max(times, key=times.__getitem__)
+
+
+def step_time(compiled: Compiled, flops: Flops, topology: Topology) -> StepTime:
+    """The estimate for a program that fits."""
+    chip = topology.chip
+    return StepTime(
+        compute=flops.hardware / topology.num_devices / chip.peak_flops,
+        hbm=compiled.hbm_traffic / chip.hbm_bandwidth,
+        ici=network_time(compiled.collectives, "ICI", topology),
+        dcn=network_time(compiled.collectives, "DCN", topology),
+    )
+
+
+def network_time(collectives: Sequence[Collective], network: str, topology: Topology) -> float:
+    """Seconds that a network is busy, collectives one after the other, latency left out."""
+    seconds = 0.0
+    for collective in collectives:
+        if collective.network != network:
+            continue
+        if network == "DCN":
+            rate = topology.chip.dcn_bandwidth
+        elif collective.kind == "collective-permute":
+            rate = topology.chip.ici_link_bandwidth  # to one neighbour
+        else:
+            rate = topology.chip.ici_link_bandwidth * topology.links(collective.torus_dims)
+        seconds += collective.sent_bytes / rate
+    return seconds
+
+
+def utilisation(flops: Flops, seconds: float, topology: Topology) -> float:
+    """Model FLOPs utilisation: the model's operations over what the chips could do meanwhile."""
+    return flops.model / seconds / (topology.num_devices * topology.chip.peak_flops)

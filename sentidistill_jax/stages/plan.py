@@ -1,0 +1,166 @@
+"""Stage `plan`: a config and a topology to memory, traffic and time, without an accelerator."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+from sentidistill_jax.data.loader import BatchShape
+from sentidistill_jax.models.config import ModelConfig
+from sentidistill_jax.models.hf_config import config_from_hf
+from sentidistill_jax.models.presets import PRESETS
+from sentidistill_jax.planner import search
+from sentidistill_jax.planner.compile import Compiled, compile_for
+from sentidistill_jax.planner.report import Run, plan_text, plan_values, tried_line, tried_values
+from sentidistill_jax.planner.topology import Topology, describe
+from sentidistill_jax.planner.workloads import TeachWorkload, TrainWorkload, Workload
+from sentidistill_jax.settings import Config, float_dtype
+from sentidistill_jax.sharding import make_mesh
+from sentidistill_jax.training.objectives import Objective
+from sentidistill_jax.training.trainable import Lora
+from sentidistill_jax.workdir import Workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanOptions:
+    """What the command line adds to the config."""
+
+    program: str = "train"  # or teach: the teacher's forward pass over packed answers
+    steps: int = 0
+    run_tokens: float = 0.0  # instead of steps: tokens of the run, all epochs together
+    search: int = 0  # most settings to compile in a search; 0: no search
+    remedies: bool = True  # try changes where it does not fit
+    price_per_chip_hour: float = 0.0
+    currency: str = ""
+    cache: pathlib.Path | None = None
+
+
+def plan(
+    config: Config, workdir: Workdir, topology: Topology, options: PlanOptions
+) -> dict[str, Any]:
+    """Prints the plan as it is made, and returns its values.
+
+    Raises:
+      ValueError: If sizes do not fit the topology, the model is not known, or libtpu is missing.
+    """
+    workload = workload_of(config, workdir, options.program)
+    mesh = config.mesh.to_dict()
+    _check_rows(workload, mesh, topology)
+    run = Run(_steps(workload, options), options.price_per_chip_hour, options.currency)
+    asked = search.Setting(workload, mesh)
+
+    def compile_setting(setting: search.Setting) -> Compiled:
+        return compile_for(setting.workload, topology, setting.mesh, cache=options.cache)
+
+    chosen, tried = search.Tried(asked, compile_setting(asked)), []
+    values = plan_values(workload, topology, chosen.compiled, run)
+    print(plan_text(values, run), flush=True)
+    if options.search:
+        print("search", flush=True)
+
+        def resident(setting: search.Setting) -> int:
+            placed = make_mesh(setting.mesh, describe(topology))
+            return sum(setting.workload.resident(placed).values())
+
+        trying = search.fastest(asked, topology, compile_setting, resident, limit=options.search)
+    elif options.remedies and not chosen.compiled.fits:
+        print("what would make it fit", flush=True)
+        trying = search.first_that_fits(asked, topology, compile_setting)
+    else:
+        return values
+    for candidate in trying:
+        tried.append(candidate)
+        print(tried_line(candidate, topology), flush=True)
+    found = search.best([chosen, *tried], topology)
+    values["tried"] = tried_values(tried, topology)
+    if found is None:
+        print("nothing that was tried fits; take more chips or a smaller seq_length.")
+    elif found is not chosen:
+        print(f"best: {found.setting}")
+        values["best"] = plan_values(found.setting.workload, topology, found.compiled, run)
+        print(plan_text(values["best"], run))
+    return values
+
+
+def workload_of(config: Config, workdir: Workdir, program: str) -> Workload:
+    """The program that a config describes.
+
+    Raises:
+      ValueError: If there is no such program, model or dtype.
+    """
+    data = config.data
+    if program == "teach":
+        float_dtype("teacher.dtype", config.teacher.dtype)
+        rows = config.teacher.tokens_per_batch // data.seq_length
+        return TeachWorkload(
+            model_shape(config.teacher.source, workdir),
+            BatchShape(rows, data.seq_length, data.scored_length),
+            top_k=config.cache.top_k,
+            dtype=config.teacher.dtype,
+            temperatures=tuple(config.cache.temperatures),
+        )
+    if program != "train":
+        raise ValueError(f"program={program!r} must be 'train' or 'teach'.")
+    for field in ("student.dtype", "student.param_dtype", "optimizer.momentum_dtype"):
+        section, name = field.split(".")
+        float_dtype(field, config[section][name])
+    model = model_shape(config.student.source, workdir)
+    if config.student.layers:
+        model = dataclasses.replace(model, num_layers=len(config.student.layers))
+    return TrainWorkload(
+        model,
+        BatchShape(data.global_batch_size, data.seq_length, data.scored_length),
+        top_k=config.cache.top_k,
+        dtype=config.student.dtype,
+        remat=config.student.remat,
+        param_dtype=config.student.param_dtype,
+        optimizer=config.optimizer.name,
+        momentum_dtype=config.optimizer.momentum_dtype,
+        ema_decay=config.optimizer.ema_decay,
+        micro_batches=data.micro_batches,
+        frozen=tuple(config.optimizer.frozen),
+        adapters=Lora(**config.lora.to_dict()) if config.lora.rank else None,
+        objective=Objective(**config.objective.to_dict()),
+    )
+
+
+def model_shape(source: str, workdir: Workdir) -> ModelConfig:
+    """The shape of a model, from its name or its config.json; weights are not read.
+
+    Raises:
+      ValueError: If there is neither.
+    """
+    name = source.lower().removesuffix("-instruct")
+    if name in PRESETS:
+        return PRESETS[name]
+    path = pathlib.Path(workdir.model_source(source)) / "config.json"
+    if not path.is_file():
+        raise ValueError(
+            f"model {source!r} is no directory with a config.json and none of the known shapes;"
+            f" expected one of {sorted(PRESETS)}."
+        )
+    return config_from_hf(json.loads(path.read_text()))
+
+
+def _check_rows(workload: Any, mesh: dict[str, int], topology: Topology) -> None:
+    shape, micro = workload.shape, getattr(workload, "micro_batches", 1)
+    data, fsdp, _ = search.mesh_sizes(mesh, topology.num_devices)
+    ways = data * fsdp * micro
+    rows = shape.global_batch_size
+    if rows % ways or not rows:
+        field = (
+            "data.global_batch_size"
+            if isinstance(workload, TrainWorkload)
+            else "teacher.tokens_per_batch / data.seq_length"
+        )
+        raise ValueError(
+            f"{field}={rows} must be a multiple of {ways} on {topology} (mesh axes data x fsdp ="
+            f" {data * fsdp}, times micro-batches = {micro}); try"
+            f" {max(-(-rows // ways), 1) * ways}."
+        )
+
+
+def _steps(workload: Workload, options: PlanOptions) -> int:
+    if options.steps or not options.run_tokens:
+        return options.steps
+    return -(-int(options.run_tokens) // workload.tokens)

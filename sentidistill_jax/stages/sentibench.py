@@ -1,0 +1,197 @@
+"""SentiBench as a config asks for it: protocol, model, provenance, development scores."""
+
+import functools
+import pathlib
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import transformers
+
+from sentidistill_jax.evaluation import results, sentibench
+from sentidistill_jax.evaluation.data import development_set, load_dataset
+from sentidistill_jax.evaluation.tasks import TASKS
+from sentidistill_jax.inference.engine import Engine
+from sentidistill_jax.inference.generation_settings import GenerationSettings, generation_settings
+from sentidistill_jax.inference.local_model import LocalModel
+from sentidistill_jax.models.load import LoadedModel, tokenizer_fingerprint
+from sentidistill_jax.settings import Config
+from sentidistill_jax.stages.corpus import sentibench_dir
+
+_CLEAN_UP = {"checkpoint": None, "yes": True, "no": False}
+
+
+def asked(config: Config) -> bool:
+    """Whether SentiBench is to be scored: its files are at hand and the config wants some of it."""
+    return sentibench_dir(config) is not None and config.evaluation.sentibench_examples >= 0
+
+
+def protocol(config: Config, max_position: int | None) -> sentibench.Protocol:
+    """What the config asks of a model.
+
+    Args:
+      config: See configs/base.py.
+      max_position: Tokens the model has room for; None if it does not tell.
+
+    Raises:
+      ValueError: Names the field that is out of range.
+    """
+    settings = config.evaluation.sentibench
+    room = None if max_position is None else max_position - settings.max_new_tokens
+    limit = settings.max_prompt_length or room or 2**30
+    if room is not None and not 1 <= limit <= room:
+        raise ValueError(
+            f"evaluation.sentibench.max_prompt_length={limit} must be 1 to {room}: the model reads"
+            f" {max_position} tokens, {settings.max_new_tokens} of them new ones."
+        )
+    return sentibench.Protocol(
+        datasets=tuple(settings.datasets) or tuple(TASKS),
+        examples=config.evaluation.sentibench_examples,
+        k_shot=settings.k_shot,
+        seeds=tuple(settings.seeds),
+        max_prompt_length=limit,
+        too_long=settings.too_long,
+        max_new_tokens=settings.max_new_tokens,
+        contextual_calibration=settings.contextual_calibration,
+        batch_calibration=settings.batch_calibration,
+    )
+
+
+def local_model(
+    config: Config, engine: Engine, model: LoadedModel, limit: int | None = None
+) -> LocalModel:
+    """The model as the evaluator asks it.
+
+    Args:
+      config: See configs/base.py.
+      engine: Runs the model.
+      model: Its tokenizer and source.
+      limit: Tokens of a prompt, where longer ones are cut on the left.
+
+    Raises:
+      ValueError: If a setting is out of range, or the tokenizer has no chat template to apply.
+    """
+    settings = config.evaluation.sentibench
+    if settings.clean_up_spaces not in _CLEAN_UP:
+        raise ValueError(
+            f"evaluation.sentibench.clean_up_spaces={settings.clean_up_spaces!r} must be one of"
+            f" {list(_CLEAN_UP)}."
+        )
+    if settings.chat_template and not model.tokenizer.chat_template:
+        raise ValueError(
+            "evaluation.sentibench.chat_template=True needs a tokenizer with a chat template;"
+            f" that of {model.source!r} has none."
+        )
+    return LocalModel(
+        engine,
+        model.tokenizer,
+        generation_settings(
+            model.source,
+            model.tokenizer,
+            repetition_penalty=settings.repetition_penalty or None,
+            clean_up_spaces=_CLEAN_UP[settings.clean_up_spaces],
+        ),
+        rows=settings.rows,
+        chat_template=settings.chat_template,
+        left_truncate_to=limit if settings.too_long == "left_truncate" else None,
+    )
+
+
+def evaluate_sentibench(
+    config: Config,
+    engine: Engine,
+    model: LoadedModel,
+    parts: pathlib.Path,
+    name: str,
+    on_start: Callable[[], None],
+) -> tuple[dict[str, dict[str, Any]], list[results.Line], dict[str, Any]]:
+    """Entries of scores.json by data set, lines of predictions.jsonl, and how answers were made."""
+    asking = protocol(config, engine.config.max_position)
+    local = local_model(config, engine, model, asking.max_prompt_length)
+    entries, lines = sentibench.run(
+        local,
+        asking,
+        functools.partial(load_dataset, data_dir=sentibench_dir(config)),
+        parts,
+        name=f"evaluate {name}",
+        write=jax.process_index() == 0,
+        on_start=on_start,
+    )
+    return entries, lines, _generation(local.generation, asking.max_new_tokens)
+
+
+def _generation(settings: GenerationSettings, max_new_tokens: int) -> dict[str, Any]:
+    return {
+        "repetition_penalty": settings.repetition_penalty,
+        "repetition_penalty_from": settings.repetition_penalty_from,
+        "clean_up_spaces": settings.clean_up_spaces,
+        "clean_up_spaces_from": settings.clean_up_spaces_from,
+        "max_new_tokens": max_new_tokens,
+    }
+
+
+def provenance(config: Config, model: LoadedModel | None) -> dict[str, Any]:
+    """What was scored, and with what; a model of several parts, such as an ensemble, is None."""
+    found: dict[str, Any] = {
+        "backend": jax.default_backend(),
+        "versions": {
+            "jax": jax.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+            "transformers": transformers.__version__,
+        },
+        "settings": config.evaluation.to_dict(),
+    }
+    if model is not None:
+        found |= {
+            "source": model.source,
+            "weights": model.fingerprint,
+            "tokenizer": tokenizer_fingerprint(model.tokenizer),
+            "dtype": str(model.decoder.dtype),
+        }
+    return found
+
+
+def development_scores(config: Config, engine: Engine, model: LoadedModel) -> dict[str, float]:
+    """F1 on items of the training splits, for a look at a student that is still learning.
+
+    Returns:
+      `eval/DATASET/f1` of every data set of `config.evaluation.in_training`, and the mean of them.
+    """
+    settings = config.evaluation.in_training
+    asking = development_protocol(config, engine.config.max_position)
+    entries, _ = sentibench.run(
+        local_model(config, engine, model, asking.max_prompt_length),
+        asking,
+        lambda name: development_set(load_dataset(name, sentibench_dir(config)), settings.examples),
+        None,
+    )
+    scores = {f"eval/{name}/f1": entry["f1"] for name, entry in entries.items()}
+    return scores | {"eval/mean_f1": float(np.mean(list(scores.values())))}
+
+
+def development_protocol(config: Config, max_position: int | None) -> sentibench.Protocol:
+    """What is asked during training.
+
+    Raises:
+      ValueError: Names the field that is out of range, or says that there are no data.
+    """
+    settings = config.evaluation.in_training
+    if sentibench_dir(config) is None:
+        raise ValueError(
+            f"evaluation.in_training.interval={settings.interval} needs SentiBench's files; set"
+            " SENTIBENCH_DIR or texts.sentibench_dir, or set the interval to 0."
+        )
+    if not settings.datasets or not 1 <= settings.examples <= 396:
+        raise ValueError(
+            f"evaluation.in_training has datasets={tuple(settings.datasets)} and"
+            f" examples={settings.examples}; expected some data sets, and 1 to 396 examples."
+        )
+    asking = config.copy_and_resolve_references()
+    with asking.unlocked():
+        asking.evaluation.sentibench_examples = settings.examples
+        asking.evaluation.sentibench.datasets = tuple(settings.datasets)
+        asking.evaluation.sentibench.seeds = (42,)
+    return protocol(asking, max_position)

@@ -1,0 +1,72 @@
+# ruff: noqa: E402 (the number of devices is set before anything else is imported)
+"""One process of a job that trains a tiny student; what the command line does, without its files.
+
+python tests/multiprocess/worker.py FOLDER SETTINGS.json [--pace SECONDS]
+"""
+
+import json
+import os
+import pathlib
+import sys
+import time
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+sys.path[:0] = [str(pathlib.Path(__file__).parents[1]), str(pathlib.Path(__file__).parents[2])]
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", int(os.environ.get("JAX_NUM_CPU_DEVICES", "1")))
+
+import numpy as np
+from helpers import byte_tokenizer, random_model
+from ml_collections import ConfigDict
+
+from sentidistill_jax import distributed
+from sentidistill_jax.data.loader import PackedBatches
+from sentidistill_jax.errors import EXIT_FAILED, EXIT_RESTART, Preempted
+from sentidistill_jax.export import export
+from sentidistill_jax.training import train as training
+
+
+def main() -> int:
+    """Trains, and leaves losses, the examples this process read, and the student."""
+    folder, settings = pathlib.Path(sys.argv[1]), json.loads(pathlib.Path(sys.argv[2]).read_text())
+    pace = float(sys.argv[4]) if len(sys.argv) > 4 else 0.0
+    job = distributed.start()
+    tokenizer = byte_tokenizer()
+    training.load_student = lambda config, mesh, caches: random_model(mesh, tokenizer)
+    training.tokenizer_fingerprint = lambda tokenizer: "tokenizer"
+    read: list[int] = []
+    row = PackedBatches._row
+
+    def remembered(self, indices):
+        read.extend(map(int, indices))
+        return row(self, indices)
+
+    PackedBatches._row = remembered
+    report = training._report
+
+    def paced(*arguments, **named):
+        time.sleep(pace)
+        return report(*arguments, **named)
+
+    training._report = paced
+    config = ConfigDict(settings)
+    try:
+        model = training.train(config, [folder / "cache"], folder / "run")
+        export(model, folder / "student")
+        code = 0
+    except Preempted as error:
+        print(error, file=sys.stderr, flush=True)
+        code = EXIT_RESTART
+    except Exception as error:
+        job.fail(error)
+        print(repr(error), file=sys.stderr, flush=True)
+        code = EXIT_FAILED
+    np.save(folder / f"read-{jax.process_index()}-of-{jax.process_count()}.npy", np.array(read))
+    job.close(code)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

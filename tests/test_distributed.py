@@ -1,0 +1,82 @@
+"""Finding one's place in a job, and parts of a batch; whole jobs are in tests/multiprocess."""
+
+import re
+import types
+
+import jax
+import pytest
+
+from launch.__main__ import main as launch
+from sentidistill_jax.distributed import Cluster, barrier, detect
+from sentidistill_jax.sharding import batch_part, make_mesh
+
+EXPLICIT = {
+    "SENTIDISTILL_COORDINATOR": "host-0:8476",
+    "SENTIDISTILL_NUM_PROCESSES": "4",
+    "SENTIDISTILL_PROCESS_ID": "3",
+}
+
+
+def test_the_environment_says_where_a_process_belongs():
+    slurm = {"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}
+    assert detect(EXPLICIT | slurm, tpu=True) == Cluster("environment", "host-0:8476", 4, 3)
+    assert detect(slurm, tpu=True) == Cluster("slurm")
+    assert detect({}, tpu=True) == Cluster("tpu")
+    assert detect(slurm | {"SLURM_NTASKS": "1"}) is None and detect({}) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"SENTIDISTILL_COORDINATOR": ""}, "but not SENTIDISTILL_COORDINATOR"),
+        ({"SENTIDISTILL_NUM_PROCESSES": "many"}, "must be numbers"),
+        ({"SENTIDISTILL_PROCESS_ID": "4"}, "0 <= process id < number of processes"),
+        ({"SENTIDISTILL_COORDINATOR": "host"}, "HOST:PORT"),
+    ],
+)
+def test_half_a_place_is_an_error(changes, words):
+    with pytest.raises(ValueError, match=words):
+        detect(EXPLICIT | changes)
+
+
+def test_a_barrier_names_who_is_missing():
+    store = {"barrier/save/0": "", "barrier/save/2": ""}
+    client = types.SimpleNamespace(
+        key_value_set=lambda key, value, allow_overwrite: store.update({key: value}),
+        key_value_dir_get=lambda prefix: list(store.items()),
+    )
+    with pytest.raises(TimeoutError, match=re.escape("processes 1, 3 of 4 did not reach 'save'")):
+        barrier(client, "save", 0, 4, 0.0)
+    barrier(client, "save", 1, 3, 0.0)
+
+
+def test_one_process_reads_whole_batches():
+    assert batch_part(make_mesh({"data": -1}, jax.devices())) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "suggestion"),
+    [
+        ({"data": -1, "tensor": 3}, "data=-1, fsdp=1, tensor=2"),
+        ({"data": 3, "fsdp": 4}, "data=-1, fsdp=4, tensor=1"),
+        ({"fsdp": 16}, "data=-1, fsdp=8, tensor=1"),
+    ],
+)
+def test_an_impossible_mesh_comes_with_one_that_fits(shape, suggestion):
+    with pytest.raises(ValueError, match=re.escape(suggestion)):
+        make_mesh(shape, jax.devices())
+    words = dict(word.split("=") for word in suggestion.split(", "))
+    assert make_mesh({axis: int(n) for axis, n in words.items()}, jax.devices()).size == 8
+
+
+def test_the_local_launcher_runs_prefixes_and_restarts(tmp_path, capfd):
+    """Fails with the restart code the first time, and succeeds the second."""
+    mark = tmp_path / "mark"
+    mine = f"{mark}-$SENTIDISTILL_PROCESS_ID"
+    script = f"echo here; [ -e {mine} ] || {{ touch {mine}; exit 75; }}"
+    arguments = ["--backend=local", "--topology=local:2x1", "--", "sh", "-c", script]
+    assert launch(arguments) == 0
+    shown = capfd.readouterr()
+    assert shown.out.count("[0] here") == shown.out.count("[1] here") == 2
+    assert "restart 1 of 10" in shown.err
+    assert launch(["--backend=local", "--topology=local:1x1", "--", "sh", "-c", "exit 2"]) == 2
