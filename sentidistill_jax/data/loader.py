@@ -76,6 +76,12 @@ class PackedBatches:
                 f"caches of modes {sorted(modes)} got together; expected none of mode 'sampled', or"
                 " that mode alone, since the loss reads draws in another way."
             )
+        if self.sampled and new_ids is not None:
+            raise ValueError(
+                "caches of mode 'sampled' cannot teach a student with a trimmed vocabulary: they"
+                " have no tail that could take the draws of dropped tokens; set"
+                " student.vocabulary='full', or make the cache with another cache.mode."
+            )
         self._readers = tuple(readers)
         self._shape = shape
         self._calibrate_answers = calibrate_answers

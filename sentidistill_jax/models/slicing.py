@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from sentidistill_jax.models.config import ModelConfig
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.hf import abstract_decoder
 from sentidistill_jax.sharding import state_shardings
@@ -21,6 +22,41 @@ AXES: Mapping[str, str] = {
     "mlp": "mlp_dim",
     "kv_heads": "num_kv_heads",
 }
+
+
+def sliced_config(config: ModelConfig, sizes: Mapping[str, int]) -> ModelConfig:
+    """The shape of a decoder after a cut.
+
+    The epsilon of norms, which divide by a mean over channels, grows by old / new width. That of
+    norms of heads is the same number, so it grows too; it only counts where a head is nearly zero.
+
+    Args:
+      config: Before.
+      sizes: Axis of `AXES` -> its length after.
+
+    Raises:
+      ValueError: If an axis is unknown or not as long, or the family cannot do with fewer channels.
+    """
+    for axis, size in sizes.items():
+        if axis not in AXES:
+            raise ValueError(f"axis {axis!r} cannot be cut; expected one of {list(AXES)}.")
+        full = getattr(config, AXES[axis])
+        if not 1 <= size <= full:
+            raise ValueError(f"{axis}={size} must be 1 to {full}, its length before the cut.")
+    changes: dict[str, Any] = {AXES[axis]: size for axis, size in sizes.items()}
+    if sizes.get("embed", config.embed_dim) != config.embed_dim:
+        family = config.family
+        if family.scaled_embedding or family.sandwich_norms:
+            raise ValueError(
+                f"student.slice.embed={sizes['embed']} cannot be done: hidden states of"
+                f" {family.model_type} are scaled by their width and normalised once more where"
+                " layers end, so fewer channels would compute something else; set it to 0 and cut"
+                " mlp, kv_heads or layers."
+            )
+        changes["rms_norm_eps"] = config.rms_norm_eps * config.embed_dim / sizes["embed"]
+    if "kv_heads" in sizes:
+        changes["num_heads"] = sizes["kv_heads"] * (config.num_heads // config.num_kv_heads)
+    return dataclasses.replace(config, **changes)
 
 
 def slice_axes(
@@ -36,37 +72,32 @@ def slice_axes(
     follows. Query heads go with their key-value head; a head is never cut, which leaves rotary
     pairs whole. Parameters without a cut axis are shared with `model`.
 
-    Norms divide by a mean over channels. `norm_gains` makes up for the channels that are gone; the
-    epsilon grows by old / new width. Where those were zero and the gains are sqrt(old / new), the
-    norms give what they gave.
+    Norms divide by a mean over channels. `norm_gains` makes up for the channels that are gone:
+    where those were zero and the gains are sqrt(old / new width), the norms give what they gave.
 
     Args:
       model: Stays as it is.
       kept: Axis of `AXES` -> indices [n], or [layers, n] where layers differ (mlp, kv_heads).
       mesh: Where the parameters go.
-      norm_gains: Factors of the norms of every layer and of the final one, [layers + 1].
+      norm_gains: Factors of the norms of every layer and of the final one, [layers + 1]; only
+        with `embed`.
 
     Raises:
-      ValueError: If an axis is unknown, or an index is not one of it.
+      ValueError: If an axis is unknown or cannot be cut, or an index is not one of it.
     """
     config = model.config
+    smaller = sliced_config(config, {axis: kept[axis].shape[-1] for axis in kept})
     for axis, indices in kept.items():
-        if axis not in AXES:
-            raise ValueError(f"axis {axis!r} cannot be cut; expected one of {list(AXES)}.")
         size = getattr(config, AXES[axis])
-        if indices.size == 0 or indices.min() < 0 or indices.max() >= size:
+        if indices.min() < 0 or indices.max() >= size:
             raise ValueError(f"indices of {axis} must be some of 0 to {size - 1}.")
-    changes: dict[str, Any] = {AXES[axis]: indices.shape[-1] for axis, indices in kept.items()}
     along = dict(kept)
     if "embed" in kept:
         along["activation_embed"] = kept["embed"]
-        changes["rms_norm_eps"] = config.rms_norm_eps * config.embed_dim / changes["embed_dim"]
     if "kv_heads" in kept:
         group = config.num_heads // config.num_kv_heads
         heads = kept["kv_heads"][..., None] * group + np.arange(group)
         along["heads"] = heads.reshape(*heads.shape[:-2], -1)
-        changes["num_heads"] = along["heads"].shape[-1]
-    smaller = dataclasses.replace(config, **changes)
     graphdef, state = nnx.split(abstract_decoder(smaller, **model.options))
     placements = dict(nnx.to_flat_state(state_shardings(state, mesh)))
 

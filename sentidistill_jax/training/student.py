@@ -11,6 +11,7 @@ from sentidistill_jax.corpus import icldist
 from sentidistill_jax.data.teacher_cache import CacheReader
 from sentidistill_jax.data.vocabulary_map import token_counts
 from sentidistill_jax.evaluation.tasks import TASKS as SENTIBENCH_TASKS
+from sentidistill_jax.models.config import ModelConfig
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.importance import (
     choose_layers,
@@ -20,7 +21,7 @@ from sentidistill_jax.models.importance import (
 )
 from sentidistill_jax.models.load import LoadedModel, tokenizer_fingerprint
 from sentidistill_jax.models.prune import keep_layers
-from sentidistill_jax.models.slicing import AXES, slice_axes
+from sentidistill_jax.models.slicing import AXES, slice_axes, sliced_config
 from sentidistill_jax.models.trimmed_vocabulary import (
     TrimmedVocabulary,
     choose_tokens,
@@ -68,6 +69,26 @@ class Cut:
         return by_importance or any(self.widths.values()) or self.vocabulary == "corpus"
 
 
+def student_config(config: ModelConfig, cut: Cut) -> ModelConfig:
+    """The shape of the student that a model becomes, without its weights or any text.
+
+    Which layers are kept by importance is not known here: the first ones stand for them. The
+    vocabulary is as large as `cut.vocabulary_size` allows; the whole one where only texts decide.
+
+    Raises:
+      ValueError: If the model has no such layers or widths.
+    """
+    layers = cut.layers
+    if cut.num_layers:
+        layers = choose_layers(cut.num_layers, cut.layer_choice, np.zeros((config.num_layers,)))
+    if layers:
+        config = config.with_layers(layers)
+    sizes = _sizes(config, cut)
+    if cut.vocabulary_size:
+        sizes["vocab"] = min(cut.vocabulary_size, config.vocab_size)
+    return sliced_config(config, sizes)
+
+
 def cut_student(
     model: LoadedModel, cut: Cut, readers: Sequence[CacheReader], mesh: Mesh
 ) -> LoadedModel:
@@ -83,6 +104,7 @@ def cut_student(
       ValueError: If the model has no such layers, widths or tokens.
     """
     decoder = model.decoder
+    student_config(decoder.config, cut)  # refuses what cannot be cut before anything is measured
     with jax.set_mesh(mesh):
         layers = cut.layers
         if cut.num_layers:
@@ -106,16 +128,9 @@ def _narrow(
     kept: dict[str, np.ndarray] = {}
     gains, importance = None, None
     sequences = _sequences(model, cut, readers) if cut.needs_texts else []
-    for axis, width in cut.widths.items():
-        full = getattr(decoder.config, AXES[axis])
-        if not 0 <= width <= full:
-            raise ValueError(
-                f"student.slice.{axis}={width} must be 1 to {full}, the width of the model (0: all"
-                " of it)."
-            )
-        if width in (0, full):
-            continue
+    for axis, width in _sizes(decoder.config, cut).items():
         if axis == "embed":
+            full = decoder.config.embed_dim
             energy = residual_statistics(decoder, sequences, mesh).energy
             kept[axis] = largest(energy.sum(axis=0), width)
             # Norms that keep, on average, the size of what is left.
@@ -124,6 +139,21 @@ def _narrow(
             importance = importance or width_importance(decoder, sequences, mesh)
             kept[axis] = largest(importance[axis], width)
     return slice_axes(decoder, kept, mesh, norm_gains=gains) if kept else decoder
+
+
+def _sizes(config: ModelConfig, cut: Cut) -> dict[str, int]:
+    """The widths that the cut makes smaller."""
+    sizes = {}
+    for axis, width in cut.widths.items():
+        full = getattr(config, AXES[axis])
+        if not 0 <= width <= full:
+            raise ValueError(
+                f"student.slice.{axis}={width} must be 1 to {full}, the width of the model (0: all"
+                " of it)."
+            )
+        if width not in (0, full):
+            sizes[axis] = width
+    return sizes
 
 
 def _sequences(model: LoadedModel, cut: Cut, readers: Sequence[CacheReader]) -> list[np.ndarray]:

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from helpers import make_manifest, random_cache, random_record, targets_of
+from helpers import make_manifest, random_cache, random_record, targets_of, write_cache
 
 from sentidistill_jax.data.loader import BatchShape, PackedBatches
 from sentidistill_jax.data.teacher_cache import open_cache, sampled_targets
@@ -47,11 +47,17 @@ def test_positions_without_a_dropped_entry_keep_their_bits():
     assert (got.tail_logprobs[1] > targets.tail_logprobs[1]).all()
 
 
-def test_dropped_draws_leave_their_share_to_the_tail():
-    targets = sampled_targets(np.array([[7, 3, 7, 7], [3, 3, 3, 3], [5, 5, 5, 5]]))
-    got = drop_entries(targets, targets.ids != 3, (1.0,))
-    assert (got.counts.tolist(), got.ids.tolist()) == ([1, 0, 1], [7, 5])
-    np.testing.assert_allclose(np.exp(got.tail_logprobs[:, 0]), [0.25, 1, 0], rtol=1e-6)
+def test_draws_are_refused_as_they_have_no_tail(tmp_path, record):
+    """The loss reads no tail of draws: the share of the dropped ones would be lost."""
+    manifest = make_manifest(1, vocab_size=VOCAB, mode="sampled", num_draws=4, temperatures=(1.0,))
+    targets = sampled_targets(np.full((6, 4), 7))
+    drawn = dataclasses.replace(record, targets=targets, labels=None)
+    reader = open_cache(write_cache(tmp_path / "drawn", [drawn], manifest))
+    new_ids = np.arange(VOCAB, dtype=np.int32)
+    shape = BatchShape(1, 14, 6)
+    assert PackedBatches([reader], shape, epochs=1, seed=0).sampled
+    with pytest.raises(ValueError, match="'sampled' cannot teach .* trimmed vocabulary"):
+        PackedBatches([reader], shape, epochs=1, seed=0, new_ids=new_ids)
 
 
 def test_a_record_in_the_students_ids_is_the_same_record(record):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from goldens import decoder_of
 from helpers import TINY, random_decoder
 
 from sentidistill_jax.models.importance import (
@@ -64,11 +65,13 @@ def test_statistics_are_those_of_a_plain_computation(model, mesh):
     np.testing.assert_allclose(got.energy.sum(axis=1), 1, rtol=1e-5)
 
 
-def test_a_layer_that_does_nothing_is_the_first_to_go(model, mesh):
-    idle = copy_of(model)
+@pytest.mark.parametrize("name", ["llama_untied", "gemma2"])
+def test_a_layer_that_does_nothing_is_the_first_to_go(name, mesh):
+    idle = decoder_of(name, mesh)
     zero(idle, "attention.o_proj", 1)
     zero(idle, "mlp.down_proj", 1)
-    influence = residual_statistics(idle, SEQUENCES, mesh).influence
+    sequences = [tokens % idle.config.vocab_size for tokens in SEQUENCES]
+    influence = residual_statistics(idle, sequences, mesh).influence
     assert abs(influence[1]) < 1e-6 < 1e-3 < min(influence[0], influence[2])
     assert choose_layers(2, "importance", influence) == (0, 2)
 
@@ -115,6 +118,19 @@ def test_what_has_no_effect_in_a_layer_matters_least_there(
     importance = width_importance(broken, SEQUENCES, mesh)[axis]
     assert np.argwhere(importance == 0).tolist() == [[layer, dead]]
     assert dead not in largest(importance, importance.shape[1] - 1)[layer]
+
+
+@pytest.mark.parametrize("name", ["qwen2", "gemma3"])
+def test_biases_and_norms_leave_importance_to_what_has_an_effect(name, mesh):
+    broken = decoder_of(name, mesh)
+    config = broken.config
+    group = config.num_heads // config.num_kv_heads
+    zero(broken, "attention.o_proj", (1, slice(0, group)))
+    zero(broken, "mlp.down_proj", (0, 5))
+    sequences = [tokens % config.vocab_size for tokens in SEQUENCES]
+    importance = width_importance(broken, sequences, mesh)
+    assert np.argwhere(importance["kv_heads"] == 0).tolist() == [[1, 0]]
+    assert np.argwhere(importance["mlp"] == 0).tolist() == [[0, 5]]
 
 
 def test_importance_is_what_a_channel_or_head_changes_in_the_loss(model, mesh):

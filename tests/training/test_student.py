@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from flax import nnx
 from helpers import arrays_of, byte_tokenizer, random_cache, random_model
-from tiny_run import tiny_config, write_model
+from tiny_run import fingerprints, tiny_config, write_model
 
 from sentidistill_jax.data.teacher_cache import open_cache
 from sentidistill_jax.data.vocabulary_map import token_counts
 from sentidistill_jax.export import export
 from sentidistill_jax.models.load import load_model, tokenizer_fingerprint
 from sentidistill_jax.sharding import make_mesh
-from sentidistill_jax.training.student import Cut, cut_student, label_words
+from sentidistill_jax.training.student import Cut, cut_student, label_words, student_config
 from sentidistill_jax.training.train import train
 
 WIDTHS = {"embed": 32, "mlp": 48, "kv_heads": 1}
@@ -142,21 +142,37 @@ def test_what_cannot_be_cut_is_refused(model, reader, mesh, changes, message):
         cut_student(model, Cut(**changes), [reader], mesh)
 
 
+@pytest.mark.parametrize(
+    "cut",
+    [
+        Cut(num_layers=1, layer_choice="even", widths=WIDTHS),
+        Cut(layers=(1,), widths={"kv_heads": 1}, vocabulary="corpus", vocabulary_size=267),
+    ],
+)
+def test_the_shape_of_a_student_is_known_without_its_weights(model, reader, mesh, cut):
+    student = cut_student(model, cut, [reader], mesh)
+    assert student_config(model.decoder.config, cut) == student.decoder.config
+
+
 @pytest.mark.usefixtures("compilation_cache", "one_device")
 def test_a_student_cut_in_every_way_trains_is_exported_and_trains_on(tmp_path, mesh):
     directory = write_model(tmp_path / "teacher")
-    fingerprint = tokenizer_fingerprint(load_model(str(directory), mesh).tokenizer)
     caches = [
-        random_cache(
-            tmp_path / name, [(4, 4)] * 4, tokenizer_fingerprint=fingerprint, vocab_size=size
-        )
-        for name, size in (("first", 257), ("other", 500))
+        random_cache(tmp_path / name, [(4, 4)] * sequences, **fingerprints(directory))
+        for name, sequences in (("first", 4), ("other", 9))
     ]
     config = tiny_config(directory)
     config.student.update(num_layers=1, layer_choice="importance", vocabulary="corpus")
     config.student.slice.update(**WIDTHS)
     config.data.epochs = 1
-    trained = train(config, caches[:1], tmp_path / "one")
+    watched = []
+
+    def watch(step, model):
+        watched.append(model.trimmed)
+        return {"eval/step": float(step)}
+
+    trained = train(config, caches[:1], tmp_path / "one", interval=1, on_interval=watch)
+    assert trained.trimmed is not None and watched == [trained.trimmed] * len(watched) != []
     export(trained, tmp_path / "student")
     loaded = load_model(str(tmp_path / "student"), mesh)
     tokens = loaded.tokenizer("A quiet treasure.")["input_ids"]
