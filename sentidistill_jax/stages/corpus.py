@@ -15,6 +15,7 @@ from sentidistill_jax.corpus.leakage import LeakageReport, load_test_sentences
 from sentidistill_jax.corpus.records import Prompt, read_records, write_records
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText, load_user_texts
 from sentidistill_jax.settings import Config
+from sentidistill_jax.stages.endpoint import EndpointTeacher, teacher_settings
 from sentidistill_jax.stages.teacher import Teacher
 from sentidistill_jax.teacher.annotate import Annotation
 from sentidistill_jax.workdir import Workdir
@@ -107,14 +108,16 @@ def _sample(
     return sorted(sampled, key=lambda text: text.id)
 
 
-def annotate(config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher]) -> None:
+def annotate(
+    config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher | EndpointTeacher]
+) -> None:
     """Has the teacher label training texts in the sentiment tasks; resumes between chunks."""
     texts_path = workdir.texts / "train.jsonl"
     artifact = Artifact(
         workdir.annotations,
         {
             "annotate": config.annotate.to_dict(),
-            "teacher": config.teacher.to_dict(),
+            "teacher": teacher_settings(config),
             "texts": file_fingerprint(texts_path),
         },
     )

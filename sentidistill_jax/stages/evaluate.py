@@ -1,5 +1,6 @@
 """Stage `evaluate`: F1 on held-out human-labelled texts and on SentiBench."""
 
+import functools
 import json
 import os
 import shutil
@@ -15,17 +16,32 @@ from sentidistill_jax.corpus.icldist import TASKS as ICL_TASKS
 from sentidistill_jax.corpus.icldist import build_prompt
 from sentidistill_jax.corpus.records import read_records
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText, two_class_sets
+from sentidistill_jax.endpoint.journal import Journal
+from sentidistill_jax.endpoint.model import EndpointModel
 from sentidistill_jax.evaluation.metrics import label_counts, label_scores
 from sentidistill_jax.evaluation.results import SCORES_VERSION, benchmark_summary, set_name
 from sentidistill_jax.evaluation.significance import bootstrap_interval
-from sentidistill_jax.inference.engine import Engine
 from sentidistill_jax.inference.label_scoring import score_labels
-from sentidistill_jax.models.load import LoadedModel
 from sentidistill_jax.settings import Config
 from sentidistill_jax.stages.corpus import sentibench_dir
-from sentidistill_jax.stages.sentibench import asked, evaluate_sentibench, protocol, provenance
+from sentidistill_jax.stages.endpoint import (
+    EndpointTeacher,
+    endpoint_settings,
+    served,
+    teacher_settings,
+)
+from sentidistill_jax.stages.sentibench import (
+    Subject,
+    asked,
+    evaluate_sentibench,
+    local_subject,
+    protocol,
+    provenance,
+    served_subject,
+)
 from sentidistill_jax.stages.students import student_caches, trained_fingerprint
 from sentidistill_jax.stages.teacher import Teacher, make_engine
+from sentidistill_jax.teacher.annotate import WordScorer
 from sentidistill_jax.teacher.calibration import ensemble
 from sentidistill_jax.training.train import load_student
 from sentidistill_jax.workdir import Workdir
@@ -34,14 +50,12 @@ from sentidistill_jax.workdir import Workdir
 Labeller = Callable[[Sequence[UnlabelledText]], np.ndarray]
 
 
-def zero_shot(engine: Engine, model: LoadedModel, name: str) -> Labeller:
+def zero_shot(scores: WordScorer, name: str) -> Labeller:
     """A model asked "Review: ... Sentiment:", without demonstrations or calibration."""
 
     def label(texts: Sequence[UnlabelledText]) -> np.ndarray:
         prompts = [build_prompt("sentiment", text, ()) for text in texts]
-        return score_labels(
-            engine,
-            model.tokenizer,
+        return scores(
             [prompt.prompt for prompt in prompts],
             prompts[0].label_words,
             progress=f"evaluate {name}",
@@ -50,10 +64,12 @@ def zero_shot(engine: Engine, model: LoadedModel, name: str) -> Labeller:
     return label
 
 
-def evaluate_teacher(config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher]) -> None:
+def evaluate_teacher(
+    config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher | EndpointTeacher]
+) -> None:
     """Scores the teacher raw and calibrated; the offsets come from training texts."""
     made_from = {
-        "teacher": config.teacher.to_dict(),
+        "teacher": teacher_settings(config),
         "annotations": file_fingerprint(workdir.annotations / "manifest.json"),
     }
     raw, calibrated = (
@@ -78,7 +94,11 @@ def evaluate_teacher(config: Config, workdir: Workdir, load_teacher: Callable[[]
 
         return label
 
-    evaluate(raw, config, workdir, of(None), (teacher.engine, teacher.model))
+    if isinstance(teacher, EndpointTeacher):
+        subject = served_subject(teacher.model)
+    else:
+        subject = local_subject(config, teacher.engine, teacher.model)
+    evaluate(raw, config, workdir, of(None), subject)
     evaluate(calibrated, config, workdir, of(offsets), None)
 
 
@@ -101,7 +121,32 @@ def evaluate_student(name: str, config: Config, workdir: Workdir) -> None:
     mesh = sharding.make_mesh(config.mesh)
     model = load_student(config, mesh, list(cut_by))
     engine = make_engine(model, mesh, config.evaluation.tokens_per_batch)
-    evaluate(artifact, config, workdir, zero_shot(engine, model, name), (engine, model))
+    scores = functools.partial(score_labels, engine, model.tokenizer)
+    subject = local_subject(config, engine, model)
+    evaluate(artifact, config, workdir, zero_shot(scores, name), subject)
+
+
+def evaluate_endpoint(name: str, config: Config, workdir: Workdir) -> None:
+    """Scores the model of `config.teacher.endpoint` by itself; its answers are kept in a journal.
+
+    Raises:
+      ValueError: If the config names no server.
+      EndpointError: If the server fails for good; run again, only what is missing is asked.
+    """
+    if not served(config):
+        raise ValueError(
+            "--model=endpoint scores the model of a server; set"
+            " --config.teacher.endpoint.base_url to its address."
+        )
+    artifact = _artifact(name, config, workdir, teacher_settings(config))
+    if artifact.finished:
+        return
+    _check_something_is_labelled(config, workdir)
+    with Journal(workdir.evaluation(name) / "journal.jsonl") as journal:
+        model = EndpointModel(endpoint_settings(config), journal)
+        artifact.begin()
+        labeller = zero_shot(model.label_logprobs, name)
+        evaluate(artifact, config, workdir, labeller, served_subject(model))
 
 
 def _artifact(
@@ -132,7 +177,7 @@ def evaluate(
     config: Config,
     workdir: Workdir,
     labeller: Labeller,
-    sentibench_model: tuple[Engine, LoadedModel] | None,
+    subject: Subject | None,
 ) -> dict[str, Any]:
     """Writes scores.json and predictions.jsonl of one model, and returns the scores.
 
@@ -141,7 +186,7 @@ def evaluate(
       config: See configs/base.py.
       workdir: Holds the held-out texts.
       labeller: The model on binary sentiment.
-      sentibench_model: Asked the official prompts; None where they do not apply.
+      subject: Asked SentiBench's prompts; None where they do not apply.
     """
     directory = artifact.directory
     if artifact.finished:
@@ -161,12 +206,12 @@ def evaluate(
         "schema_version": SCORES_VERSION,
         "package_version": __version__,
         "model": directory.name,
-        "provenance": provenance(config, sentibench_model and sentibench_model[1]),
+        "provenance": provenance(config, subject.origin if subject else {}),
         "sets": sets,
     }
-    if sentibench_model is not None and asked(config):
+    if subject is not None and asked(config):
         entries, lines, generation = evaluate_sentibench(
-            config, *sentibench_model, directory / "parts", directory.name, artifact.begin
+            config, subject, directory / "parts", directory.name, artifact.begin
         )
         sets |= {set_name(dataset): entry for dataset, entry in entries.items()}
         predictions += lines

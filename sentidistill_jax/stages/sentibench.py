@@ -1,20 +1,23 @@
 """SentiBench as a config asks for it: protocol, model, provenance, development scores."""
 
+import dataclasses
 import functools
 import pathlib
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 import transformers
 
+from sentidistill_jax.endpoint.model import EndpointModel
 from sentidistill_jax.evaluation import results, sentibench
 from sentidistill_jax.evaluation.data import development_set, load_dataset
+from sentidistill_jax.evaluation.model import Model, ServedModel
 from sentidistill_jax.evaluation.tasks import TASKS
 from sentidistill_jax.inference.engine import Engine
-from sentidistill_jax.inference.generation_settings import GenerationSettings, generation_settings
+from sentidistill_jax.inference.generation_settings import generation_settings
 from sentidistill_jax.inference.local_model import LocalModel
 from sentidistill_jax.models.load import LoadedModel, tokenizer_fingerprint
 from sentidistill_jax.settings import Config
@@ -59,20 +62,44 @@ def protocol(config: Config, max_position: int | None) -> sentibench.Protocol:
     )
 
 
-def local_model(
-    config: Config, engine: Engine, model: LoadedModel, limit: int | None = None
-) -> LocalModel:
-    """The model as the evaluator asks it.
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A model as the evaluator asks it, and what scores.json says of it."""
 
-    Args:
-      config: See configs/base.py.
-      engine: Runs the model.
-      model: Its tokenizer and source.
-      limit: Tokens of a prompt, where longer ones are cut on the left.
+    model: Model
+    room: int | None  # tokens that it reads, new ones included; None if it does not tell
+    origin: dict[str, Any]  # where it comes from
+    generation: dict[str, Any]  # how its answers are made
+
+
+def local_subject(config: Config, engine: Engine, model: LoadedModel) -> Subject:
+    """A loaded model.
 
     Raises:
       ValueError: If a setting is out of range, or the tokenizer has no chat template to apply.
     """
+    local = local_model(config, engine, model, protocol(config, engine.config.max_position))
+    settings = dataclasses.asdict(local.generation)
+    del settings["stop_ids"]
+    origin = {
+        "source": model.source,
+        "weights": model.fingerprint,
+        "tokenizer": tokenizer_fingerprint(model.tokenizer),
+        "dtype": str(model.decoder.dtype),
+    }
+    return Subject(local, engine.config.max_position, origin, settings)
+
+
+def served_subject(model: EndpointModel) -> Subject:
+    """A server's model, which applies a repetition penalty or a chat template of its own."""
+    origin = {"endpoint": model.settings.identity() | {"model": model.name}}
+    return Subject(ServedModel(model), None, origin, {})
+
+
+def local_model(
+    config: Config, engine: Engine, model: LoadedModel, asking: sentibench.Protocol
+) -> LocalModel:
+    """The model as it answers the prompts of a protocol; see `local_subject`."""
     settings = config.evaluation.sentibench
     if settings.clean_up_spaces not in _CLEAN_UP:
         raise ValueError(
@@ -95,23 +122,21 @@ def local_model(
         ),
         rows=settings.rows,
         chat_template=settings.chat_template,
-        left_truncate_to=limit if settings.too_long == "left_truncate" else None,
+        left_truncate_to=(asking.max_prompt_length if asking.too_long == "left_truncate" else None),
     )
 
 
 def evaluate_sentibench(
     config: Config,
-    engine: Engine,
-    model: LoadedModel,
+    subject: Subject,
     parts: pathlib.Path,
     name: str,
     on_start: Callable[[], None],
 ) -> tuple[dict[str, dict[str, Any]], list[results.Line], dict[str, Any]]:
     """Entries of scores.json by data set, lines of predictions.jsonl, and how answers were made."""
-    asking = protocol(config, engine.config.max_position)
-    local = local_model(config, engine, model, asking.max_prompt_length)
+    asking = protocol(config, subject.room)
     entries, lines = sentibench.run(
-        local,
+        subject.model,
         asking,
         functools.partial(load_dataset, data_dir=sentibench_dir(config)),
         parts,
@@ -119,22 +144,12 @@ def evaluate_sentibench(
         write=jax.process_index() == 0,
         on_start=on_start,
     )
-    return entries, lines, _generation(local.generation, asking.max_new_tokens)
+    return entries, lines, subject.generation | {"max_new_tokens": asking.max_new_tokens}
 
 
-def _generation(settings: GenerationSettings, max_new_tokens: int) -> dict[str, Any]:
+def provenance(config: Config, origin: Mapping[str, Any]) -> dict[str, Any]:
+    """What was scored, and with what; `origin` is empty for an ensemble of answers."""
     return {
-        "repetition_penalty": settings.repetition_penalty,
-        "repetition_penalty_from": settings.repetition_penalty_from,
-        "clean_up_spaces": settings.clean_up_spaces,
-        "clean_up_spaces_from": settings.clean_up_spaces_from,
-        "max_new_tokens": max_new_tokens,
-    }
-
-
-def provenance(config: Config, model: LoadedModel | None) -> dict[str, Any]:
-    """What was scored, and with what; a model of several parts, such as an ensemble, is None."""
-    found: dict[str, Any] = {
         "backend": jax.default_backend(),
         "versions": {
             "jax": jax.__version__,
@@ -143,15 +158,8 @@ def provenance(config: Config, model: LoadedModel | None) -> dict[str, Any]:
             "transformers": transformers.__version__,
         },
         "settings": config.evaluation.to_dict(),
+        **origin,
     }
-    if model is not None:
-        found |= {
-            "source": model.source,
-            "weights": model.fingerprint,
-            "tokenizer": tokenizer_fingerprint(model.tokenizer),
-            "dtype": str(model.decoder.dtype),
-        }
-    return found
 
 
 def development_scores(config: Config, engine: Engine, model: LoadedModel) -> dict[str, float]:
@@ -163,7 +171,7 @@ def development_scores(config: Config, engine: Engine, model: LoadedModel) -> di
     settings = config.evaluation.in_training
     asking = development_protocol(config, engine.config.max_position)
     entries, _ = sentibench.run(
-        local_model(config, engine, model, asking.max_prompt_length),
+        local_model(config, engine, model, asking),
         asking,
         lambda name: development_set(load_dataset(name, sentibench_dir(config)), settings.examples),
         None,

@@ -12,6 +12,7 @@ from sentidistill_jax.export import export
 from sentidistill_jax.models.load import LoadedModel
 from sentidistill_jax.settings import Config
 from sentidistill_jax.sharding import make_mesh
+from sentidistill_jax.stages.endpoint import served, teacher_settings
 from sentidistill_jax.stages.sentibench import development_protocol, development_scores
 from sentidistill_jax.stages.teacher import make_engine
 from sentidistill_jax.training.train import check_batch_size, cut_of, train
@@ -149,7 +150,9 @@ def _watch(
 
 def _made_from(config: Config, workdir: Workdir, stage: str) -> dict[str, object]:
     """What the cache of a stage must have been made from."""
-    made_from: dict[str, object] = {"config.teacher.source": config.teacher.source}
+    settings = teacher_settings(config)
+    deciding = "endpoint" if served(config) else "source"
+    made_from: dict[str, object] = {f"config.teacher.{deciding}": settings[deciding]}
     prompts = workdir.prompts(stage) / "prompts.jsonl"
     if prompts.is_file():  # the cache is all that must be where training runs
         made_from["corpus_fingerprint"] = file_fingerprint(prompts)

@@ -1,6 +1,7 @@
 """Stage `teach`: a loaded teacher answers a corpus, and its cache is written."""
 
 import dataclasses
+import functools
 import pathlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -20,9 +21,11 @@ from sentidistill_jax.data.teacher_cache import (
     open_cache,
 )
 from sentidistill_jax.inference.engine import Engine
+from sentidistill_jax.inference.label_scoring import score_labels
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.models.load import LoadedModel, load_model, tokenizer_fingerprint
 from sentidistill_jax.settings import Config, float_dtype
+from sentidistill_jax.stages.endpoint import served, teach_from_endpoint, teacher_settings
 from sentidistill_jax.teacher.annotate import Annotation, LabelTeacher
 from sentidistill_jax.teacher.capture import Capture
 from sentidistill_jax.teacher.filters import reject_reason
@@ -47,9 +50,8 @@ class Teacher:
 
     def labeller(self, task: str, settings: Config) -> LabelTeacher:
         """The teacher as a labeller of one task, with `config.annotate`'s demonstrations."""
-        return LabelTeacher(
-            self.engine, self.model.tokenizer, task, settings.k_shot, settings.draws
-        )
+        scores = functools.partial(score_labels, self.engine, self.model.tokenizer)
+        return LabelTeacher(scores, task, settings.k_shot, settings.draws)
 
 
 def make_engine(model: LoadedModel, mesh: jax.sharding.Mesh, tokens_per_batch: int) -> Engine:
@@ -99,13 +101,16 @@ def teach(config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher])
     teacher first answers every prompt into a draft. What it wrote itself is then filtered, and the
     cache holds the rest.
     """
+    if served(config):
+        teach_from_endpoint(config, workdir)
+        return
     cache = workdir.cache(config.stage)
     prompts_path = workdir.prompts(config.stage) / "prompts.jsonl"
     artifact = Artifact(
         cache,
         {
             "corpus": file_fingerprint(prompts_path),
-            "teacher": config.teacher.to_dict(),
+            "teacher": teacher_settings(config),
             "generation": config.generation.to_dict(),
             "cache": config.cache.to_dict(),
             "seed": config.seed,

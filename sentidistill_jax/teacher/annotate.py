@@ -2,14 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from sentidistill_jax.corpus import icldist
 from sentidistill_jax.corpus.user_texts import UnlabelledText
-from sentidistill_jax.inference.engine import Engine
-from sentidistill_jax.inference.label_scoring import score_labels
 from sentidistill_jax.teacher.calibration import ensemble, fit_offsets
 
 
@@ -23,20 +21,28 @@ class Annotation:
     logprobs: tuple[float, ...]  # calibrated, over the task's labels in their order
 
 
+class WordScorer(Protocol):
+    """A teacher that says how likely each label word is to follow each prompt."""
+
+    def __call__(
+        self, prompts: Sequence[str], label_words: Sequence[str], *, progress: str | None
+    ) -> np.ndarray:
+        """Logprobs, float32 [prompts, labels]; `progress` names a progress bar."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class LabelTeacher:
     """Labels texts in one task with handwritten demonstrations.
 
     Args:
-      engine: Runs the teacher.
-      tokenizer: Its tokenizer.
+      word_scores: The teacher.
       task: A sentiment task of `icldist.TASKS`.
       k_shot: Demonstrations per prompt.
       draws: Different draws of demonstrations whose predictions are averaged.
     """
 
-    engine: Engine
-    tokenizer: PreTrainedTokenizerBase
+    word_scores: WordScorer
     task: str
     k_shot: int
     draws: int
@@ -67,9 +73,7 @@ class LabelTeacher:
             shown = icldist.seed_demonstrations(self.task, self.k_shot, draw)
             prompts = [icldist.build_prompt(self.task, text, shown) for text in texts]
             by_draw.append(
-                score_labels(
-                    self.engine,
-                    self.tokenizer,
+                self.word_scores(
                     [prompt.teacher_prompt for prompt in prompts],
                     prompts[0].label_words,
                     progress=progress and f"{progress}, draw {draw + 1} of {self.draws}",

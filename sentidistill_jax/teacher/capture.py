@@ -21,7 +21,6 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from sentidistill_jax import distributed
-from sentidistill_jax.corpus import icldist
 from sentidistill_jax.corpus.records import Prompt
 from sentidistill_jax.data.teacher_cache import (
     CacheManifest,
@@ -38,28 +37,17 @@ from sentidistill_jax.data.teacher_cache import (
 )
 from sentidistill_jax.inference.distribution import SparseDistribution
 from sentidistill_jax.inference.engine import Engine, GenerateRequest, ScoreRequest
-from sentidistill_jax.inference.label_scoring import encode, encode_prompt, label_ids
+from sentidistill_jax.inference.label_scoring import encode, encode_prompt
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.teacher.annotate import Annotation
+from sentidistill_jax.teacher.answers import FixedAnswer, fixed_answer, is_annotated, is_free
 
 # Prompts that agree in this many characters surely share their instruction and first demonstration.
 _SHARED_CHARACTERS = 160
 _MIN_SHARED = 16  # fewer prompts than this are scored together with others, nothing shared
-# Probability of a computed answer in the label target; the rest is shared by the other labels.
-_COMPUTED_ANSWER_MASS = 0.98
 # Left outside the labels of an annotated answer: a student's mass there costs, but not infinitely.
 _ANNOTATED_TAIL_MASS = 1e-4
 _ENCODED_BEHIND = 64  # answers that may wait for the thread that encodes them
-
-
-@dataclasses.dataclass(frozen=True)
-class _Answer:
-    """A completion that is known before the teacher reads it."""
-
-    tokens: np.ndarray  # int32 [completion]
-    position: int  # of the label word in it; -1 without label words
-    label_ids: np.ndarray  # int32 [labels]
-    label_logprobs: np.ndarray  # float32 [labels], the target
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +145,7 @@ class Capture:
         """Yields (index of the prompt, what the teacher said) in no given order."""
         groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
         for index, prompt in enumerate(prompts):
-            if self._is_annotated(prompt):
+            if is_annotated(prompt, self._annotations):
                 yield index, self._from_annotation(prompt, manifest)
             else:
                 # Prompts that begin alike are asked together, so that the beginning is read once.
@@ -166,7 +154,7 @@ class Capture:
         alone: list[int] = []
         for indices in groups.values():
             first = prompts[indices[0]]
-            if not first.label_words and first.answer is None:
+            if is_free(first):
                 yield from self._generated(prompts, indices, manifest)
             elif len(indices) < _MIN_SHARED:
                 alone += indices
@@ -188,17 +176,6 @@ class Capture:
             completion_start=len(student_prompt),
             targets=select(answered.distribution, manifest),
             labels=answered.labels,
-        )
-
-    def _is_annotated(self, prompt: Prompt) -> bool:
-        """Whether annotation has put this very question: bare, with the labels themselves."""
-        return (
-            (prompt.kind, prompt.text_id) in self._annotations
-            and prompt.format == "plain"
-            and prompt.teacher_prompt == prompt.prompt
-            and "\n\n" not in prompt.prompt
-            and tuple(word.strip() for word in prompt.label_words)
-            == icldist.TASKS[prompt.kind].labels
         )
 
     def _from_annotation(self, prompt: Prompt, manifest: CacheManifest) -> Answered:
@@ -285,36 +262,8 @@ class Capture:
                 Answered(prompts[index], teacher_prompt, answer.tokens, distribution, labels),
             )
 
-    def _answer(self, prompt: Prompt) -> _Answer:
-        """The completion of a prompt with label words or a computed answer."""
-        if not prompt.label_words:
-            assert prompt.answer is not None
-            tokens = encode(self._tokenizer, prompt.answer)
-            none = np.zeros((0,))
-            return _Answer(np.concatenate([tokens, self._newline]), -1, none, none)
-        ids = label_ids(self._tokenizer, prompt.label_words)
-        if prompt.answer is not None:
-            words = [
-                f"{prompt.answer_prefix}{word}{prompt.answer_suffix}" for word in prompt.label_words
-            ]
-            label = words.index(prompt.answer)
-            others = (1 - _COMPUTED_ANSWER_MASS) / (len(ids) - 1)
-            logprobs = np.full((len(ids),), np.log(others), np.float32)
-            logprobs[label] = np.log(_COMPUTED_ANSWER_MASS)
-        else:
-            annotation = self._annotations.get((prompt.kind, prompt.text_id))
-            if annotation is None:
-                raise ValueError(
-                    f"prompt {prompt.id} needs the teacher's label of text {prompt.text_id} in task"
-                    f" {prompt.kind!r}, which was not annotated; run the corpus command again."
-                )
-            logprobs = np.asarray(annotation.logprobs, np.float32)
-            label = icldist.TASKS[prompt.kind].labels.index(annotation.label)
-        prefix = encode(self._tokenizer, prompt.answer_prefix)
-        word = encode(self._tokenizer, prompt.label_words[label])
-        suffix = encode(self._tokenizer, prompt.answer_suffix)
-        tokens = np.concatenate([prefix, word, suffix, self._newline])
-        return _Answer(tokens, len(prefix), ids, logprobs)
+    def _answer(self, prompt: Prompt) -> FixedAnswer:
+        return fixed_answer(self._tokenizer, prompt, self._annotations)
 
     def _encode(self, builder: ShardBuilder, index: int, answered: Answered) -> None:
         builder.add(index, self.record(answered, builder.manifest))

@@ -90,6 +90,11 @@ class Objective:
         """Those of the run, in order; the teacher's tail mass must be known at each."""
         return (self.temperature, *(value for _, value in self.temperature_schedule))
 
+    @property
+    def needs_distributions(self) -> bool:
+        """Whether the teacher's text alone does not suffice at some point of the run."""
+        return max(self.alpha, *(value for _, value in self.alpha_schedule), 0) > 0
+
     def alpha_at(self, progress: Progress) -> float | jax.Array:
         """Alpha when this fraction of the run is done; a Python number if it never changes."""
         if not self.alpha_schedule:

@@ -17,7 +17,12 @@ from sentidistill_jax import sharding
 from sentidistill_jax.artifact import fingerprint
 from sentidistill_jax.checkpoint import Checkpoints
 from sentidistill_jax.data.loader import BatchShape, PackedBatches, iterate
-from sentidistill_jax.data.teacher_cache import open_cache
+from sentidistill_jax.data.teacher_cache import (
+    TEXT_MODE,
+    CacheMismatchError,
+    CacheReader,
+    open_cache,
+)
 from sentidistill_jax.data.vocabulary_map import check_tokens
 from sentidistill_jax.errors import Interrupted, NonFiniteLossError, Preempted
 from sentidistill_jax.metric_writer import MetricWriter
@@ -57,6 +62,24 @@ def check_batch_size(config: Config, mesh: jax.sharding.Mesh) -> None:
             f"data.global_batch_size={rows} must be a multiple of {ways} (mesh axes data x fsdp ="
             f" {sharding.batch_rows(mesh)}, times data.micro_batches = {micro}); try"
             f" {-(-rows // ways) * ways}."
+        )
+
+
+def check_targets(objective: Objective, readers: Sequence[CacheReader]) -> None:
+    """Refuses a token divergence from a teacher of which only the text is known.
+
+    Raises:
+      CacheMismatchError: If a cache has mode `text` and alpha is not 0 throughout.
+    """
+    if objective.needs_distributions and any(
+        reader.manifest.mode == TEXT_MODE for reader in readers
+    ):
+        raise CacheMismatchError(
+            "of a served teacher",
+            [
+                f"it holds text alone, and objective.alpha={objective.alpha} needs distributions;"
+                " set --config.objective.alpha=0 and no alpha_schedule"
+            ],
         )
 
 
@@ -154,6 +177,7 @@ def train(
     if new_ids is not None:
         check_tokens(readers, new_ids)
     objective = Objective(**config.objective.to_dict())
+    check_targets(objective, readers)
     shape = BatchShape(
         config.data.global_batch_size, config.data.seq_length, config.data.scored_length
     )

@@ -65,8 +65,8 @@ def losses_of_segments(row: Batch, *, segments: int) -> jax.Array:
     by_segment = jnp.take_along_axis(row.segment_ids, row.scored, axis=1)
     row = dataclasses.replace(row, kind_ids=by_segment)
     _, sums = distillation_loss(
-        tokens + positions, head, row, Normalizers.of(row), Objective(name="icldist", label_weight=1.0),
-        progress=0.0, num_kinds=segments, mesh=None,
+        tokens + positions, head, row, Normalizers.of(row),
+        Objective(name="icldist", label_weight=1.0), progress=0.0, num_kinds=segments, mesh=None,
     )  # fmt: skip
     return sums["ce"] + sums["divergence"] + sums["label_kl"]
 

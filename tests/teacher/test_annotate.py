@@ -1,6 +1,7 @@
 """The teacher as a labeller: what it is asked, in which order answers come, what it refuses."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -22,14 +23,19 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module")
-def teacher():
+def word_scores():
     mesh = make_mesh({}, jax.devices()[:1])
     engine = Engine(random_decoder(mesh), mesh, pad_id=0, tokens_per_batch=2048)
     tokenizer = byte_tokenizer(["positive", "negative"])
-    return LabelTeacher(engine, tokenizer, "sentiment", k_shot=2, draws=3)
+    return functools.partial(score_labels, engine, tokenizer)
 
 
-def test_each_draw_shows_other_demonstrations_before_the_same_question(teacher):
+@pytest.fixture(scope="module")
+def teacher(word_scores):
+    return LabelTeacher(word_scores, "sentiment", k_shot=2, draws=3)
+
+
+def test_each_draw_shows_other_demonstrations_before_the_same_question(teacher, word_scores):
     scores = teacher.scores(TEXTS)
     assert scores.shape == (3, 3, 2)  # texts, draws, labels
     shown = [icldist.seed_demonstrations("sentiment", 2, draw) for draw in range(3)]
@@ -38,9 +44,7 @@ def test_each_draw_shows_other_demonstrations_before_the_same_question(teacher):
         prompts = [
             icldist.build_prompt("sentiment", text, demonstrations).teacher_prompt for text in TEXTS
         ]
-        expected = score_labels(
-            teacher.engine, teacher.tokenizer, prompts, (" positive", " negative")
-        )
+        expected = word_scores(prompts, (" positive", " negative"))
         np.testing.assert_allclose(scores[:, draw], expected, atol=1e-4)
 
 

@@ -16,13 +16,20 @@ def _flags(values: flags.FlagValues) -> None:
 
 def _run(values: flags.FlagValues) -> None:
     from sentidistill_jax.stages import corpus
+    from sentidistill_jax.stages.endpoint import EndpointTeacher, served
     from sentidistill_jax.stages.teacher import Teacher
 
-    corpus.check_stage(values.config)
-    workdir = common.workdir(values)
-    corpus.prepare_texts(values.config, workdir)
-    corpus.annotate(values.config, workdir, lambda: Teacher.load(values.config))
-    corpus.build_prompts(values.config, workdir)
+    config, workdir = values.config, common.workdir(values)
+
+    def load_teacher() -> Teacher | EndpointTeacher:
+        if served(config):
+            return EndpointTeacher.load(config, workdir.annotations / "journal.jsonl")
+        return Teacher.load(config)
+
+    corpus.check_stage(config)
+    corpus.prepare_texts(config, workdir)
+    corpus.annotate(config, workdir, load_teacher)
+    corpus.build_prompts(config, workdir)
 
 
 VERB = Verb(_flags, _run)

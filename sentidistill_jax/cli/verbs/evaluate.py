@@ -1,7 +1,8 @@
 """sentidistill evaluate: F1 on held-out human-labelled texts and on SentiBench.
 
 --model names what is scored: a trained student (students/NAME), a Hugging Face directory, a GGUF
-file, an embedded model, or "teacher" for the few-shot teacher of the config. SentiBench is scored
+file, an embedded model, "endpoint" for the served model of --config.teacher.endpoint, or "teacher"
+for the few-shot teacher of the config, loaded or served. SentiBench is scored
 where SENTIBENCH_DIR names its files; an interrupted evaluation goes on after the last data set.
 --against=NAME also tests whether the model differs from another one that was evaluated.
 """
@@ -30,18 +31,27 @@ def _run(values: flags.FlagValues) -> None:
     from sentidistill_jax.reporting.runs import read_scores
     from sentidistill_jax.reporting.tables import table
     from sentidistill_jax.stages import evaluate
+    from sentidistill_jax.stages.endpoint import EndpointTeacher, served
     from sentidistill_jax.stages.report import against
     from sentidistill_jax.stages.students import take_whole
     from sentidistill_jax.stages.teacher import Teacher
 
-    workdir = common.workdir(values)
+    config, workdir = values.config, common.workdir(values)
+    name = values.name or values.model.rstrip("/").split("/")[-1]
+
+    def load_teacher() -> Teacher | EndpointTeacher:
+        if served(config):
+            return EndpointTeacher.load(config, workdir.annotations / "journal.jsonl")
+        return Teacher.load(config)
+
     if values.model == "teacher":
         name = "teacher-raw"
-        evaluate.evaluate_teacher(values.config, workdir, lambda: Teacher.load(values.config))
+        evaluate.evaluate_teacher(config, workdir, load_teacher)
+    elif values.model == "endpoint":
+        evaluate.evaluate_endpoint(name, config, workdir)
     else:
-        config = values.config.copy_and_resolve_references()
+        config = config.copy_and_resolve_references()
         take_whole(config.student, values.model)
-        name = values.name or values.model.rstrip("/").split("/")[-1]
         evaluate.evaluate_student(name, config, workdir)
     models = read_scores([workdir.root])
     print(table(models, values.format))

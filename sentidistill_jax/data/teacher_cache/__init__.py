@@ -9,6 +9,7 @@ from sentidistill_jax.data.teacher_cache.inspection import (
 )
 from sentidistill_jax.data.teacher_cache.manifest import (
     MODES,
+    TEXT_MODE,
     CacheError,
     CacheManifest,
     CacheMismatchError,
@@ -31,6 +32,7 @@ from sentidistill_jax.data.teacher_cache.writer import CacheWriter, ShardBuilder
 
 __all__ = [
     "MODES",
+    "TEXT_MODE",
     "CacheError",
     "CacheManifest",
     "CacheMismatchError",

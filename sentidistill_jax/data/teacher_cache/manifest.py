@@ -12,6 +12,7 @@ from sentidistill_jax import __version__
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 MODES = ("top_k", "top_p", "sampled")
+TEXT_MODE = "text"  # a teacher that gave its text alone: no choice, but what is found
 CODECS = ("fast", "small")
 MAX_VOCAB_SIZE = 2**18
 
@@ -48,7 +49,7 @@ class CacheManifest:
     corpus_fingerprint: str
     vocab_size: int
     top_k: int  # most entries chosen by rank; the generated token and label words come on top
-    mode: str  # one of MODES
+    mode: str  # one of MODES, or TEXT_MODE
     temperatures: tuple[float, ...]  # of the tail columns; the first is 1
     codec: str  # one of CODECS
     num_records: int
@@ -62,7 +63,8 @@ class CacheManifest:
 
     def __post_init__(self):
         """Checks every field that the format depends on."""
-        _require(self.mode in MODES, "mode", self.mode, f"one of {MODES}")
+        modes = (*MODES, TEXT_MODE)
+        _require(self.mode in modes, "mode", self.mode, f"one of {modes}")
         _require(self.codec in CODECS, "codec", self.codec, f"one of {CODECS}")
         _require(
             2 <= self.vocab_size <= MAX_VOCAB_SIZE,

@@ -1,0 +1,83 @@
+"""Completions known before the teacher reads them: labels as annotated, computed answers."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from sentidistill_jax.corpus import icldist
+from sentidistill_jax.corpus.records import Prompt
+from sentidistill_jax.inference.label_scoring import encode, label_ids
+from sentidistill_jax.teacher.annotate import Annotation
+
+# Probability of a computed answer in the label target; the rest is shared by the other labels.
+_COMPUTED_ANSWER_MASS = 0.98
+
+# (task, text id) -> the teacher's calibrated opinion.
+Annotations = Mapping[tuple[str, str], Annotation]
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedAnswer:
+    """A completion that is known before the teacher reads it."""
+
+    tokens: np.ndarray  # int32 [completion]
+    position: int  # of the label word in it; -1 without label words
+    label_ids: np.ndarray  # int32 [labels]
+    label_logprobs: np.ndarray  # float32 [labels], the target
+
+
+def is_free(prompt: Prompt) -> bool:
+    """Whether the teacher writes the answer itself."""
+    return not prompt.label_words and prompt.answer is None
+
+
+def is_annotated(prompt: Prompt, annotations: Annotations) -> bool:
+    """Whether annotation has put this very question: bare, with the labels themselves."""
+    return (
+        (prompt.kind, prompt.text_id) in annotations
+        and prompt.format == "plain"
+        and prompt.teacher_prompt == prompt.prompt
+        and "\n\n" not in prompt.prompt
+        and tuple(word.strip() for word in prompt.label_words) == icldist.TASKS[prompt.kind].labels
+    )
+
+
+def fixed_answer(
+    tokenizer: PreTrainedTokenizerBase, prompt: Prompt, annotations: Annotations
+) -> FixedAnswer:
+    """The completion of a prompt with label words or a computed answer, up to its newline.
+
+    Raises:
+      ValueError: If the answer is the teacher's label of a text that was not annotated.
+    """
+    newline = encode(tokenizer, "\n")
+    if not prompt.label_words:
+        assert prompt.answer is not None
+        tokens = encode(tokenizer, prompt.answer)
+        none = np.zeros((0,))
+        return FixedAnswer(np.concatenate([tokens, newline]), -1, none, none)
+    ids = label_ids(tokenizer, prompt.label_words)
+    if prompt.answer is not None:
+        words = [
+            f"{prompt.answer_prefix}{word}{prompt.answer_suffix}" for word in prompt.label_words
+        ]
+        label = words.index(prompt.answer)
+        others = (1 - _COMPUTED_ANSWER_MASS) / (len(ids) - 1)
+        logprobs = np.full((len(ids),), np.log(others), np.float32)
+        logprobs[label] = np.log(_COMPUTED_ANSWER_MASS)
+    else:
+        annotation = annotations.get((prompt.kind, prompt.text_id))
+        if annotation is None:
+            raise ValueError(
+                f"prompt {prompt.id} needs the teacher's label of text {prompt.text_id} in task"
+                f" {prompt.kind!r}, which was not annotated; run the corpus command again."
+            )
+        logprobs = np.asarray(annotation.logprobs, np.float32)
+        label = icldist.TASKS[prompt.kind].labels.index(annotation.label)
+    prefix = encode(tokenizer, prompt.answer_prefix)
+    word = encode(tokenizer, prompt.label_words[label])
+    suffix = encode(tokenizer, prompt.answer_suffix)
+    tokens = np.concatenate([prefix, word, suffix, newline])
+    return FixedAnswer(tokens, len(prefix), ids, logprobs)

@@ -1,0 +1,225 @@
+"""What a served teacher leaves in its cache, against the function that the server computes."""
+
+import numpy as np
+import pytest
+from helpers import byte_tokenizer, make_manifest
+from served_model import ToyModel, serving
+
+from sentidistill_jax.corpus import icldist
+from sentidistill_jax.corpus.records import Prompt
+from sentidistill_jax.corpus.task import Demonstration
+from sentidistill_jax.corpus.user_texts import UnlabelledText
+from sentidistill_jax.data.teacher_cache import open_cache, verify
+from sentidistill_jax.endpoint.client import Endpoint
+from sentidistill_jax.endpoint.journal import Journal
+from sentidistill_jax.endpoint.settings import EndpointError, EndpointSettings
+from sentidistill_jax.inference.sampling import SamplingConfig
+from sentidistill_jax.teacher.annotate import Annotation
+from sentidistill_jax.teacher.server_capture import ServerCapture
+
+TOKENIZER = byte_tokenizer(["positive", "negative"])
+MODEL = ToyModel(TOKENIZER)
+TEXT = UnlabelledText("id0", "mine", "So good!")
+ANNOTATIONS = {
+    ("sentiment", "id0"): Annotation(
+        "sentiment", "id0", "negative", (float(np.log(0.2)), float(np.log(0.8)))
+    )
+}
+SHOWN = (Demonstration("Bad.", "negative"), Demonstration("Lovely.", "positive"))
+TOP_K = 4
+
+
+def free_prompt(answer):
+    """One that the toy model answers so; the student reads less than the teacher."""
+    number = next(
+        number
+        for number in range(100)
+        if MODEL.answer(f"Before. {number}\nOpinion:") == f" {answer}\n"
+    )
+    return Prompt(
+        stage="knowdist", kind="analyse/target", text_id="id0", prompt=f"{number}\nOpinion:",
+        teacher_prompt=f"Before. {number}\nOpinion:",
+    )  # fmt: skip
+
+
+FREE = free_prompt("a warm and witty film")
+DULL = free_prompt("dull")
+SHOTS = icldist.build_prompt("sentiment", TEXT, SHOWN, student_shots=0)  # " negative\n"
+BARE = icldist.build_prompt("sentiment", TEXT, ())
+COMPUTED = Prompt(
+    stage="icldist", kind="length", text_id="id0", prompt="Text: x\nLong?", answer=" no",
+    teacher_prompt="Text: x\nLong?",
+)  # fmt: skip
+PROMPTS = (FREE, SHOTS, BARE, COMPUTED)
+
+
+def encode(text):
+    return TOKENIZER(text)["input_ids"]
+
+
+def capture_of(server, journal, **settings):
+    journal = journal if isinstance(journal, Journal) else Journal(journal)
+    settings = {"api_key_env": "", "retries": 0, "top_logprobs": 8} | settings
+    return ServerCapture(
+        Endpoint(EndpointSettings(server.url, **settings), journal),
+        TOKENIZER,
+        sampling=SamplingConfig(max_new_tokens=40),
+        annotations=ANNOTATIONS,
+        top_k=TOP_K,
+        seed=0,
+    )
+
+
+def write(capture, kept, directory, **changes):
+    fields = dict(vocab_size=len(TOKENIZER), top_k=TOP_K, temperatures=(1.0,))
+    manifest = make_manifest(len(kept), **fields | changes)
+    capture.write(kept, directory, manifest)
+    reader = open_cache(directory)
+    assert not verify(directory).problems
+    return {kept[i].id: reader[i] for i in range(len(kept))}
+
+
+def assert_is_the_model(record, prompt, completion, forced):
+    """Every kept logprob is the model's, after what the teacher reads.
+
+    Args:
+      forced: Position -> ids that are kept whatever their rank.
+    """
+    ids = np.array(encode(completion))
+    np.testing.assert_array_equal(record.tokens, encode(prompt.prompt + completion))
+    assert record.completion_start == len(encode(prompt.prompt))
+    ends = np.cumsum(record.targets.counts)
+    for row, end in enumerate(ends):
+        dense = MODEL.logprobs(encode(prompt.teacher_prompt) + list(ids[:row]))
+        kept = slice(end - record.targets.counts[row], end)
+        listed = record.targets.ids[kept]
+        assert set(listed) == {*np.argsort(-dense)[:TOP_K], *forced.get(row, ())}
+        known = [i for i, one in enumerate(listed) if one in np.argsort(-dense)[:8]]
+        np.testing.assert_allclose(
+            record.targets.logprobs[kept][known], dense[listed[known]], atol=1e-5
+        )
+        mass = np.exp(record.targets.logprobs[kept]).sum() + np.exp(
+            record.targets.tail_logprobs[row, 0]
+        )
+        assert mass == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("style", ["lists", "content", "vllm"])
+def test_lists_of_every_style_become_the_models_distributions(style, tmp_path):
+    with serving(MODEL) as server:
+        server.style = style
+        capture = capture_of(server, tmp_path / "journal.jsonl")
+        assert capture.offer.token_targets
+        assert capture.offer.prompt_logprobs == (style == "vllm")
+        kept, counts = capture.ask([*PROMPTS, DULL], {"id0": TEXT.text})
+        asked = len(server.asked)
+    assert kept == list(PROMPTS)
+    assert counts == {"kept": 4, "empty": 1}
+    # 2 texts and 1 field to probe; 2 answers; then position by position, or all of a prompt at
+    # once: the newline after the answer that lists do not have, " negative\n", " no\n".
+    assert asked == 3 + 2 + (2 if style == "vllm" else 1 + 2 + 3)
+    records = write(capture, kept, tmp_path / "cache")  # the server is gone
+
+    assert_is_the_model(records[FREE.id], FREE, " a warm and witty film\n", {})
+    assert records[FREE.id].labels is None
+    words = encode(" positive") + encode(" negative")
+    labelled = records[SHOTS.id]
+    assert_is_the_model(labelled, SHOTS, " negative\n", {0: words})
+    assert labelled.labels is not None and labelled.labels.position == 0
+    np.testing.assert_array_equal(labelled.labels.ids, words)
+    np.testing.assert_allclose(np.exp(labelled.labels.logprobs), [0.2, 0.8], rtol=1e-6)
+    bounds = MODEL.logprobs(encode(SHOTS.teacher_prompt))
+    assert (labelled.labels.raw_logprobs <= np.sort(bounds)[-8] + 1e-5).all()  # neither is listed
+    assert_is_the_model(records[COMPUTED.id], COMPUTED, " no\n", {})
+    np.testing.assert_array_equal(records[BARE.id].targets.counts, [2, 1])
+
+
+def test_without_lists_the_text_alone_is_kept(tmp_path):
+    with serving(MODEL) as server:
+        server.lists_logprobs = False
+        capture = capture_of(server, tmp_path / "journal.jsonl")
+        assert not capture.offer.token_targets
+        assert capture.offer.reason == "the server gives no logprobs"
+        kept, counts = capture.ask([*PROMPTS, DULL], {"id0": TEXT.text})
+        assert len(server.asked) == 2 + 2  # probes, and what only the teacher can answer
+    assert counts == {"kept": 4, "empty": 1}
+    records = write(capture, kept, tmp_path / "cache", mode="text")
+    for prompt, completion in ((FREE, " a warm and witty film\n"), (COMPUTED, " no\n")):
+        record = records[prompt.id]
+        np.testing.assert_array_equal(record.tokens, encode(prompt.prompt + completion))
+        np.testing.assert_array_equal(record.targets.ids, encode(completion))
+        np.testing.assert_allclose(np.exp(record.targets.logprobs), 1, rtol=1e-3)
+    np.testing.assert_array_equal(records[SHOTS.id].targets.counts, [2, 1])
+    labels = records[SHOTS.id].labels
+    assert labels is not None
+    np.testing.assert_allclose(np.exp(labels.logprobs), [0.2, 0.8], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"top_logprobs": 0}, "endpoint.top_logprobs is 0"),
+        ({"api": "chat"}, "a chat server reads its own prompt"),
+    ],
+)
+def test_settings_that_give_text_alone(settings, reason, tmp_path):
+    with serving(MODEL) as server:
+        capture = capture_of(server, tmp_path / "journal.jsonl", **settings)
+        assert not capture.offer.token_targets and capture.offer.reason.startswith(reason)
+        kept, _ = capture.ask([FREE], {"id0": TEXT.text})
+    (record,) = write(capture, kept, tmp_path / "cache", mode="text").values()
+    text = str(TOKENIZER.decode(record.tokens[record.completion_start :]))
+    assert text == " a warm and witty film\n"  # chat drops the space, the prompt wants it
+
+
+def test_another_tokenizer_gives_text_alone(tmp_path):
+    other = ToyModel(byte_tokenizer(["a", "warm", "for"]))
+    with serving(other) as server:
+        capture = capture_of(server, tmp_path / "journal.jsonl")
+    assert not capture.offer.token_targets
+    assert capture.offer.reason == "the server's tokenizer is not the student's"
+
+
+def test_interrupted_it_asks_only_for_what_is_missing_and_gives_the_same_bytes(tmp_path):
+    with serving(MODEL) as server:
+        capture = capture_of(server, tmp_path / "whole.jsonl")
+        kept, _ = capture.ask(PROMPTS, {"id0": TEXT.text})
+        write(capture, kept, tmp_path / "whole")
+        needed = len(server.asked)
+    journal = Journal(tmp_path / "again.jsonl")
+    with serving(MODEL) as server, journal:
+        capture = capture_of(server, journal, concurrency=1)
+        server.faults.extend([*["none"] * 3, 500])  # fails in the middle of the lists
+        with pytest.raises(EndpointError, match="answers are kept"):
+            capture.ask(PROMPTS, {"id0": TEXT.text})
+        asked = len(server.asked)
+    with serving(MODEL) as server:
+        capture = capture_of(server, tmp_path / "again.jsonl")
+        kept, _ = capture.ask(PROMPTS, {"id0": TEXT.text})
+        assert asked - 1 + len(server.asked) == needed
+    write(capture, kept, tmp_path / "again")
+    whole, again = (
+        {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()}
+        for name in ("whole", "again")
+    )
+    assert whole == again
+
+
+def test_lists_that_are_no_distribution_are_refused(tmp_path, monkeypatch):
+    with serving(MODEL) as server:
+        whole = MODEL.logprobs
+        monkeypatch.setattr(MODEL, "logprobs", lambda ids: whole(ids) + 1)
+        capture = capture_of(server, tmp_path / "journal.jsonl")
+        with pytest.raises(ValueError, match="add up to 2.*set endpoint.top_logprobs=0"):
+            capture.ask([FREE], {"id0": TEXT.text})
+
+
+def test_the_fingerprint_is_what_the_server_calls_itself_and_was_asked(tmp_path):
+    prints = {}
+    with serving(MODEL) as server:
+        for name, settings in {"a": {}, "b": {}, "c": {"top_logprobs": 5}}.items():
+            server.names = ["toy-2"] if name == "b" else ["toy"]
+            prints[name] = capture_of(server, tmp_path / name, **settings).fingerprint
+    assert len(set(prints.values())) == 3
+    with serving(MODEL) as server:
+        assert capture_of(server, tmp_path / "d").fingerprint == prints["a"]
