@@ -161,7 +161,7 @@ def test_parts_lie_where_the_rules_say_and_the_rest_is_shared(model, mesh):
     [
         ({"head_dim": [0]}, "axis 'head_dim' cannot be cut"),
         ({"kv_heads": [9]}, "indices of kv_heads must be some of 0 to"),
-        ({"embed": []}, "embed=0 must be 1 to 32"),
+        ({"embed": []}, "embed=0 must be 1 to 24"),
     ],
 )
 def test_what_is_not_there_is_refused(model, mesh, kept, message):
