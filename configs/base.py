@@ -100,10 +100,18 @@ def get_config() -> ConfigDict:
     config.cache.codec = "fast"
     config.cache.records_per_shard = 512
 
-    # The student: where its weights start, and which layers are kept.
+    # The student: where its weights start, and what is kept of them; see docs/students.md.
     config.student = ConfigDict()
     config.student.source = "smollm2-135m-instruct"  # or workdir/students/<name>
-    config.student.layers = (0, 1, 2, 3, 4, 5)  # (): all
+    config.student.layers = (0, 1, 2, 3, 4, 5)  # (): all, or as num_layers says
+    config.student.num_layers = 0  # instead of layers: how many; 0: all
+    config.student.layer_choice = "first"  # first, even or importance (block influence)
+    # Widths that are kept, of most importance; 0: all. Query heads go with their kv_heads.
+    config.student.slice = ConfigDict(dict(embed=0, mlp=0, kv_heads=0))
+    config.student.vocabulary = "full"  # corpus: only tokens that the caches' sequences hold
+    config.student.vocabulary_size = 0  # up to which frequent tokens are kept as well; 0: none
+    config.student.caches = ()  # stages whose caches decide all this; (): those that are learnt
+    config.student.measured_sequences = 32  # of those caches, for importance
     config.student.dtype = "float32"  # of activations and products
     # Of the parameters: float32 keeps what bfloat16 products round away. Those that are not trained
     # (LoRA, optimizer.frozen) lose nothing by bfloat16 where the products round them anyway.

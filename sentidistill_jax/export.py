@@ -29,5 +29,7 @@ def export(model: LoadedModel, directory: pathlib.Path, *, dtype: str = "float32
     if jax.process_index() != 0:
         return
     model.tokenizer.save_pretrained(temporary)
+    if model.trimmed is not None:
+        model.trimmed.save(temporary)
     shutil.rmtree(directory, ignore_errors=True)
     temporary.rename(directory)

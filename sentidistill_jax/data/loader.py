@@ -17,6 +17,7 @@ from sentidistill_jax import sharding
 from sentidistill_jax.data.batch import Batch
 from sentidistill_jax.data.packing import pack_epoch
 from sentidistill_jax.data.teacher_cache import CacheReader, CacheRecord
+from sentidistill_jax.data.vocabulary_map import to_student
 
 MAX_LABELS = 8  # label words of a task; more is an error while the row is built
 
@@ -43,6 +44,7 @@ class PackedBatches:
       kind_weights: Further factor, per kind; 1 for those not named.
       calibrate_answers: Move the teacher's mass on the label words of an answer to where the
         calibrated targets put it, so that token and label objectives agree.
+      new_ids: The student's id of each of the caches' tokens, if it has only some of them.
       process_index: Of this process.
       process_count: Of all.
     """
@@ -58,6 +60,7 @@ class PackedBatches:
         cache_weights: Sequence[float] | None = None,
         kind_weights: Mapping[str, float] | None = None,
         calibrate_answers: bool = True,
+        new_ids: np.ndarray | None = None,
         process_index: int = 0,
         process_count: int = 1,
     ):
@@ -73,9 +76,16 @@ class PackedBatches:
                 f"caches of modes {sorted(modes)} got together; expected none of mode 'sampled', or"
                 " that mode alone, since the loss reads draws in another way."
             )
+        if self.sampled and new_ids is not None:
+            raise ValueError(
+                "caches of mode 'sampled' cannot teach a student with a trimmed vocabulary: they"
+                " have no tail that could take the draws of dropped tokens; set"
+                " student.vocabulary='full', or make the cache with another cache.mode."
+            )
         self._readers = tuple(readers)
         self._shape = shape
         self._calibrate_answers = calibrate_answers
+        self._new_ids = new_ids
         self._local = slice(process_index, None, process_count)
         self._tail_columns = [
             [reader.manifest.temperature_index(temperature) for temperature in temperatures]
@@ -142,7 +152,10 @@ class PackedBatches:
         at, scored_at = 0, 0
         for segment, index in enumerate(indices, start=1):
             source = int(np.searchsorted(self._starts, index, side="right")) - 1
-            record = self._readers[source][int(index - self._starts[source])]
+            reader = self._readers[source]
+            record = reader[int(index - self._starts[source])]
+            if self._new_ids is not None:
+                record = to_student(record, self._new_ids, reader.manifest.temperatures)
             length, start = len(record.tokens), record.completion_start
             completion = length - start
             here, there = slice(at, at + length), slice(scored_at, scored_at + completion)

@@ -110,6 +110,15 @@ class ModelConfig:
         return embeddings + self.num_layers * block + self.embed_dim
 
     def with_layers(self, layers: Sequence[int]) -> "ModelConfig":
-        """The same model with only the given layers."""
+        """The same model with only the given layers, in the given order.
+
+        Raises:
+          ValueError: If there are none, or one does not exist.
+        """
+        if not layers or min(layers) < 0 or max(layers) >= self.num_layers:
+            raise ValueError(
+                f"student.layers={tuple(layers)} must name layers from 0 to {self.num_layers - 1}"
+                " of the model."
+            )
         sliding = tuple(self.sliding_layers[layer] for layer in layers if self.sliding_layers)
         return dataclasses.replace(self, num_layers=len(layers), sliding_layers=sliding)

@@ -290,6 +290,32 @@ class Decoder(nnx.Module):
         Returns:
           Final normalised hidden states and the updated cache (None without one).
         """
+        x, cache, _ = self._run(tokens, positions, segment_ids, cache, prefix)
+        return self.final_norm(x), cache
+
+    def layer_statistics(
+        self,
+        tokens: Int[Array, "batch seq"],
+        positions: Int[Array, "batch seq"],
+        measure: Callable[[jax.Array, jax.Array], Any],
+        *,
+        segment_ids: Int[Array, "batch seq"] | None = None,
+    ) -> Any:
+        """What `measure` finds in the hidden states before and after each layer.
+
+        Args:
+          tokens: Token ids.
+          positions: Position of each token in its text.
+          measure: Maps two arrays [batch, seq, embed] to a tree of arrays.
+          segment_ids: As in a call.
+
+        Returns:
+          The trees of all layers, stacked along a leading layers dim.
+        """
+        return self._run(tokens, positions, segment_ids, None, None, measure)[2]
+
+    def _run(self, tokens, positions, segment_ids, cache, prefix, measure=None):
+        """Hidden states before the final norm, the cache, and what was measured in the layers."""
         if cache is not None:
             cache = cache.claim(positions)
         key_positions = None if cache is None else cache.positions
@@ -302,7 +328,8 @@ class Decoder(nnx.Module):
             x, cache = carry
             index, slides, layer, layer_prefix = scanned
             block = nnx.merge(graphdef, layer)
-            return block(x, rotation, visibility, index, slides, cache, layer_prefix), None
+            after, cache = block(x, rotation, visibility, index, slides, cache, layer_prefix)
+            return (after, cache), None if measure is None else measure(x, after)
 
         policy = REMAT_POLICIES[self.remat]
         if policy is not None:
@@ -318,5 +345,5 @@ class Decoder(nnx.Module):
         num_layers = self.config.num_layers
         slides = jnp.asarray(self.config.sliding_layers or (False,) * num_layers)
         scanned = (jnp.arange(num_layers), slides, layers, scanned_prefix)
-        (x, cache), _ = lax.scan(apply_layer, (x, cache), scanned)
-        return self.final_norm(x), cache
+        (x, cache), measured = lax.scan(apply_layer, (x, cache), scanned)
+        return x, cache, measured

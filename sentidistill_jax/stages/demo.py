@@ -6,7 +6,7 @@ import time
 from sentidistill_jax.settings import Config
 from sentidistill_jax.stages import corpus, evaluate
 from sentidistill_jax.stages.report import report
-from sentidistill_jax.stages.students import train_student
+from sentidistill_jax.stages.students import take_whole, train_student
 from sentidistill_jax.stages.teacher import Teacher, teach
 from sentidistill_jax.workdir import Workdir
 
@@ -42,7 +42,7 @@ def demo(config: Config, workdir: Workdir) -> None:
         say(f"training {run.name}")
         train_student(run, workdir)
         trained = run.copy_and_resolve_references()
-        trained.student.source, trained.student.layers = f"students/{run.name}", ()
+        take_whole(trained.student, f"students/{run.name}")
         evaluate.evaluate_student(f"student-{run.name}", trained, workdir)
     output = workdir.root / "report"
     table = report([workdir.root], output, reference="student-before")

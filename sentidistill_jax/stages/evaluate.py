@@ -39,7 +39,7 @@ from sentidistill_jax.stages.sentibench import (
     provenance,
     served_subject,
 )
-from sentidistill_jax.stages.students import trained_fingerprint
+from sentidistill_jax.stages.students import student_caches, trained_fingerprint
 from sentidistill_jax.stages.teacher import Teacher, make_engine
 from sentidistill_jax.teacher.annotate import WordScorer
 from sentidistill_jax.teacher.calibration import ensemble
@@ -105,9 +105,11 @@ def evaluate_teacher(
 def evaluate_student(name: str, config: Config, workdir: Workdir) -> None:
     """Scores the student that `config.student` describes under a name of its own."""
     source = config.student.source
+    cut_by = student_caches(config, workdir)
     made_from = {
         "student": config.student.to_dict(),
         "trained": trained_fingerprint(source, workdir),
+        "student_caches": list(cut_by.values()),
     }
     artifact = _artifact(name, config, workdir, made_from)
     if artifact.finished:
@@ -117,7 +119,7 @@ def evaluate_student(name: str, config: Config, workdir: Workdir) -> None:
     with config.unlocked():
         config.student.source = workdir.model_source(source)
     mesh = sharding.make_mesh(config.mesh)
-    model = load_student(config, mesh)
+    model = load_student(config, mesh, list(cut_by))
     engine = make_engine(model, mesh, config.evaluation.tokens_per_batch)
     scores = functools.partial(score_labels, engine, model.tokenizer)
     subject = local_subject(config, engine, model)

@@ -17,6 +17,8 @@ from sentidistill_jax.planner.workloads import TeachWorkload, TrainWorkload, Wor
 from sentidistill_jax.settings import Config, float_dtype
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.training.objectives import Objective
+from sentidistill_jax.training.student import student_config
+from sentidistill_jax.training.train import cut_of
 from sentidistill_jax.training.trainable import Lora
 from sentidistill_jax.workdir import Workdir
 
@@ -104,11 +106,8 @@ def workload_of(config: Config, workdir: Workdir, program: str) -> Workload:
     for field in ("student.dtype", "student.param_dtype", "optimizer.momentum_dtype"):
         section, name = field.split(".")
         float_dtype(field, config[section][name])
-    model = model_shape(config.student.source, workdir)
-    if config.student.layers:
-        model = dataclasses.replace(model, num_layers=len(config.student.layers))
     return TrainWorkload(
-        model,
+        student_shape(config, workdir),
         BatchShape(data.global_batch_size, data.seq_length, data.scored_length),
         top_k=config.cache.top_k,
         dtype=config.student.dtype,
@@ -140,6 +139,22 @@ def model_shape(source: str, workdir: Workdir) -> ModelConfig:
             f" expected one of {sorted(PRESETS)}."
         )
     return config_from_hf(json.loads(path.read_text()))
+
+
+def student_shape(config: Config, workdir: Workdir) -> ModelConfig:
+    """The shape of the student that a config describes.
+
+    Raises:
+      ValueError: If its source is not known, cannot be cut so, or only caches tell how small it is.
+    """
+    cut = cut_of(config)
+    if cut.vocabulary == "corpus" and not cut.vocabulary_size:
+        raise ValueError(
+            "student.vocabulary='corpus' leaves the number of tokens to the caches; set"
+            " student.vocabulary_size to plan for so many, or student.vocabulary='full' to plan"
+            " for an upper bound."
+        )
+    return student_config(model_shape(config.student.source, workdir), cut)
 
 
 def _check_rows(workload: Any, mesh: dict[str, int], topology: Topology) -> None:

@@ -15,7 +15,7 @@ from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.stages.endpoint import served, teacher_settings
 from sentidistill_jax.stages.sentibench import development_protocol, development_scores
 from sentidistill_jax.stages.teacher import make_engine
-from sentidistill_jax.training.train import check_batch_size, train
+from sentidistill_jax.training.train import check_batch_size, cut_of, train
 from sentidistill_jax.workdir import Workdir
 
 # Sections that decide what a student becomes; a run may go on with others changed. Of the mesh only
@@ -27,6 +27,35 @@ def trained_fingerprint(source: str, workdir: Workdir) -> str:
     """Hash of the manifest of `students/<name>`; "" for a model that was not trained here."""
     manifest = workdir.root / source / "manifest.json"
     return file_fingerprint(manifest) if manifest.is_file() else ""
+
+
+def take_whole(student: Config, source: str) -> None:
+    """Makes a `student` section mean a model as it stands: nothing of it is cut."""
+    student.update(
+        source=source, layers=(), num_layers=0, vocabulary="full", vocabulary_size=0, caches=()
+    )
+    student.slice.update(dict.fromkeys(student.slice, 0))
+
+
+def student_caches(config: Config, workdir: Workdir) -> dict[pathlib.Path, str]:
+    """Caches that decide what the student keeps of its source, and hashes of their manifests.
+
+    Raises:
+      FileNotFoundError: If one is not finished.
+    """
+    if not cut_of(config).needs_texts:
+        return {}
+    stages = config.student.caches or config.data.caches.to_dict() or (config.stage,)
+    found = {}
+    for stage in sorted(stages):
+        manifest = workdir.cache(stage) / "manifest.json"
+        if not manifest.is_file():
+            raise FileNotFoundError(
+                f"{manifest} not found, and the student is cut by what is in it; run"
+                f" `sentidistill teach` for {stage} first, or change student.caches."
+            )
+        found[workdir.cache(stage) / "records"] = file_fingerprint(manifest)
+    return found
 
 
 def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
@@ -42,6 +71,7 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
     if min(weights.values()) < 0:
         raise ValueError(f"data.caches={weights} must have weights of at least 0.")
     source = workdir.model_source(config.student.source)
+    cut_by = student_caches(config, workdir)
     artifact = Artifact(
         directory,
         {name: config[name].to_dict() for name in _MADE_FROM}
@@ -50,6 +80,7 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
                 stage: file_fingerprint(workdir.cache(stage) / "manifest.json") for stage in weights
             },
             "initial": trained_fingerprint(config.student.source, workdir),
+            "student_caches": list(cut_by.values()),
             "seed": config.seed,
         }
         | _deciding(config),
@@ -72,6 +103,7 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
         directory,
         cache_weights=list(weights.values()),
         expect=[_made_from(config, workdir, stage) for stage in weights],
+        student_caches=list(cut_by),
         on_start=begin,
         interval=watched.interval,
         on_interval=_watch(config, directory) if watched.interval else None,

@@ -23,16 +23,17 @@ from sentidistill_jax.data.teacher_cache import (
     CacheReader,
     open_cache,
 )
+from sentidistill_jax.data.vocabulary_map import check_tokens
 from sentidistill_jax.errors import Interrupted, NonFiniteLossError, Preempted
 from sentidistill_jax.metric_writer import MetricWriter
 from sentidistill_jax.models.decoder import Decoder
-from sentidistill_jax.models.load import LoadedModel, load_model, tokenizer_fingerprint
-from sentidistill_jax.models.prune import keep_layers
+from sentidistill_jax.models.load import LoadedModel, load_model
 from sentidistill_jax.settings import Config, float_dtype
 from sentidistill_jax.training.objectives import Objective
 from sentidistill_jax.training.optimizer import make_optimizer, make_schedule
 from sentidistill_jax.training.profiler import StepProfiler
 from sentidistill_jax.training.stop_signals import StopSignals
+from sentidistill_jax.training.student import Cut, cut_student
 from sentidistill_jax.training.throughput import Speed, device_memory, peak_flops, step_flops
 from sentidistill_jax.training.train_step import TrainState, init_state, jit_step, train_step
 from sentidistill_jax.training.trainable import Lora, take_apart
@@ -82,16 +83,46 @@ def check_targets(objective: Objective, readers: Sequence[CacheReader]) -> None:
         )
 
 
-def load_student(config: Config, mesh: jax.sharding.Mesh) -> LoadedModel:
-    """The student before training, as `config.student` describes it."""
+def cut_of(config: Config) -> Cut:
+    """What `config.student` keeps of its source."""
     student = config.student
+    return Cut(
+        layers=tuple(student.layers),
+        num_layers=student.num_layers,
+        layer_choice=student.layer_choice,
+        widths=student.slice.to_dict(),
+        vocabulary=student.vocabulary,
+        vocabulary_size=student.vocabulary_size,
+        measured_sequences=student.measured_sequences,
+    )
+
+
+def load_student(
+    config: Config, mesh: jax.sharding.Mesh, caches: Sequence[pathlib.Path]
+) -> LoadedModel:
+    """The student before training, as `config.student` describes it.
+
+    Args:
+      config: See configs/base.py.
+      mesh: Where its parameters go.
+      caches: Directories of finished teacher caches, by which importance and tokens are found; not
+        opened where neither is asked for.
+    """
+    student, cut = config.student, cut_of(config)
     dtype = float_dtype("student.dtype", student.dtype)
     loaded = load_model(student.source, mesh, dtype=dtype, remat=student.remat)
-    if not student.layers:
-        return loaded
-    with jax.set_mesh(mesh):
-        decoder = keep_layers(loaded.decoder, student.layers)
-    return LoadedModel(decoder, loaded.tokenizer, loaded.fingerprint, loaded.source)
+    expect = _expected_by(loaded)
+    readers = [open_cache(cache, expect=expect) for cache in caches] if cut.needs_texts else []
+    return cut_student(loaded, cut, readers, mesh)
+
+
+def _expected_by(model: LoadedModel) -> dict[str, object]:
+    """What the manifest of a cache must say so that a model can learn from it."""
+    return {
+        "tokenizer_fingerprint": model.cache_tokenizer,
+        "chat_template_fingerprint": fingerprint(model.tokenizer.chat_template),
+        "vocab_size": model.cache_vocab_size,
+    }
 
 
 def train(
@@ -101,6 +132,7 @@ def train(
     *,
     cache_weights: Sequence[float] | None = None,
     expect: Sequence[Mapping[str, object]] | None = None,
+    student_caches: Sequence[pathlib.Path] = (),
     on_start: Callable[[], None] = lambda: None,
     interval: int = 0,
     on_interval: Callable[[int, LoadedModel], Mapping[str, float]] | None = None,
@@ -114,6 +146,7 @@ def train(
       cache_weights: Factor of the loss of each cache's tokens; 1 by default.
       expect: What each cache must have been made from, beside what the student tells; see
         `open_cache`.
+      student_caches: Those by which the student is cut; `caches` by default.
       on_start: Called once all settings have been checked, before anything is written.
       interval: Steps between calls of `on_interval`, which the last step is followed by as well.
       on_interval: Looks at what would be exported after a step; returns metrics to be
@@ -134,16 +167,15 @@ def train(
     check_batch_size(config, mesh)
 
     # 2. Student, and the caches it learns from.
-    student = load_student(config, mesh)
-    of_student = {
-        "tokenizer_fingerprint": tokenizer_fingerprint(student.tokenizer),
-        "chat_template_fingerprint": fingerprint(student.tokenizer.chat_template),
-        "vocab_size": student.decoder.config.vocab_size,
-    }
+    student = load_student(config, mesh, student_caches or caches)
+    of_student = _expected_by(student)
     readers = [
         open_cache(cache, expect={**of_student, **further})
         for cache, further in zip(caches, expect or [{}] * len(caches), strict=True)
     ]
+    new_ids = None if student.trimmed is None else student.trimmed.new_ids
+    if new_ids is not None:
+        check_tokens(readers, new_ids)
     objective = Objective(**config.objective.to_dict())
     check_targets(objective, readers)
     shape = BatchShape(
@@ -158,6 +190,7 @@ def train(
         temperatures=objective.temperatures,
         cache_weights=cache_weights,
         kind_weights=config.data.kind_weights.to_dict(),
+        new_ids=new_ids,
         process_index=part,
         process_count=num_parts,
     )
@@ -191,7 +224,13 @@ def train(
         seed=config.seed,
     )
     model_config, dtype = student.decoder.config, student.decoder.dtype
-    tokenizer, weights, source = student.tokenizer, student.fingerprint, student.source
+    model_of = functools.partial(
+        LoadedModel,
+        tokenizer=student.tokenizer,
+        fingerprint=student.fingerprint,
+        trimmed=student.trimmed,
+    )
+    source = student.source
     del student  # what was cast would lie in memory twice
     with jax.set_mesh(mesh):
         average = settings.ema_decay > 0
@@ -271,7 +310,7 @@ def train(
                 # Only a student whose loss was finite is worth a look, which no step is timed with.
                 report(*pending, last_saved=last_saved)
                 pending = None
-                live = LoadedModel(student_of(state), tokenizer, weights, source)
+                live = model_of(student_of(state), source=source)
                 writer.write(step, on_interval(step, live))
                 speed.start()
             if stop.agreed():
@@ -292,7 +331,7 @@ def train(
             f"stopped by {stop.reason.name} after step {int(state.step)} of {total_steps}, which"
             f" is saved in {workdir}; run the same command again to go on."
         )
-    return LoadedModel(student_of(state), tokenizer, weights, str(workdir))
+    return model_of(student_of(state), source=str(workdir))
 
 
 def _report(

@@ -25,6 +25,7 @@ from sentidistill_jax import distributed
 from sentidistill_jax.data.loader import PackedBatches
 from sentidistill_jax.errors import EXIT_FAILED, EXIT_RESTART, Preempted
 from sentidistill_jax.export import export
+from sentidistill_jax.models import load
 from sentidistill_jax.training import train as training
 
 
@@ -34,8 +35,8 @@ def main() -> int:
     pace = float(sys.argv[4]) if len(sys.argv) > 4 else 0.0
     job = distributed.start()
     tokenizer = byte_tokenizer()
-    training.load_student = lambda config, mesh: random_model(mesh, tokenizer)
-    training.tokenizer_fingerprint = lambda tokenizer: "tokenizer"
+    training.load_student = lambda config, mesh, caches: random_model(mesh, tokenizer)
+    load.tokenizer_fingerprint = lambda tokenizer: "tokenizer"
     read: list[int] = []
     row = PackedBatches._row
 

@@ -15,6 +15,7 @@ from sentidistill_jax.corpus.records import read_records
 from sentidistill_jax.corpus.user_texts import UnlabelledText
 from sentidistill_jax.data.teacher_cache import open_cache
 from sentidistill_jax.export import export
+from sentidistill_jax.models.trimmed_vocabulary import TrimmedVocabulary
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.teacher.annotate import Annotation
 
@@ -194,3 +195,15 @@ def test_an_endpoint_is_scored_only_where_one_is_named(run, tmp_path, capfd):
         options = {"model": "endpoint", "teacher__endpoint__base_url": ""}
         assert run(server, "evaluate", **options) == [2]
         assert "set --config.teacher.endpoint.base_url" in capfd.readouterr().err
+
+
+def test_answers_are_not_kept_in_the_tokens_of_a_trimmed_student(run, tmp_path, capfd):
+    trimmed = tmp_path / "trimmed"
+    trimmed.mkdir()
+    TrimmedVocabulary(np.arange(3), 7, "larger").save(trimmed)
+    with serving(Sentiments(TOKENIZER)) as server:
+        assert run(server, "corpus") == [0]
+        asked = len(server.asked)
+        assert run(server, "teach", student__source=trimmed) == [2]
+        assert "has a trimmed vocabulary, and answers are kept in" in capfd.readouterr().err
+        assert len(server.asked) == asked

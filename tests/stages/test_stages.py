@@ -22,10 +22,12 @@ from sentidistill_jax.models.load import load_tokenizer, tokenizer_fingerprint
 from sentidistill_jax.settings import Config
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.stages import corpus, evaluate
-from sentidistill_jax.stages.students import train_student
+from sentidistill_jax.stages.students import take_whole, train_student
 from sentidistill_jax.stages.teacher import Teacher, teach
 from sentidistill_jax.teacher.annotate import Annotation, LabelTeacher
 from sentidistill_jax.teacher.capture import Capture
+from sentidistill_jax.training.student import Cut
+from sentidistill_jax.training.train import cut_of
 from sentidistill_jax.workdir import Workdir
 
 ROOT = Path(__file__).parents[2]
@@ -328,6 +330,25 @@ class TestStudents:
         write_json(cached.cache("knowdist") / "manifest.json", {"counts": 5})
         with pytest.raises(ArtifactMismatchError, match="caches.knowdist was"):
             train_student(config, cached)
+
+    def test_what_a_student_is_cut_by_is_an_input(self, config, cached):
+        config.student.update(vocabulary="corpus", caches=("icldist",))
+        with pytest.raises(FileNotFoundError, match="run `sentidistill teach` for icldist first"):
+            train_student(config, cached)
+        shutil.copytree(cached.cache("knowdist"), cached.cache("icldist"))
+        train_student(config, cached)
+        write_json(cached.cache("icldist") / "manifest.json", {"counts": 5})
+        with pytest.raises(ArtifactMismatchError, match="student_caches.* was"):
+            train_student(config, cached)
+
+    def test_a_whole_student_keeps_everything(self, config):
+        config.student.update(layers=(0,), num_layers=1, vocabulary="corpus", vocabulary_size=9)
+        config.student.update(caches=("icldist",))
+        config.student.slice.update(embed=8, mlp=8, kv_heads=1)
+        take_whole(config.student, "students/one")
+        assert config.student.source == "students/one"
+        assert cut_of(config) == Cut(widths={"embed": 0, "mlp": 0, "kv_heads": 0})
+        assert not config.student.caches
 
     def test_nothing_is_written_when_a_size_is_wrong(self, config, cached):
         config.data.seq_length = 4

@@ -33,6 +33,7 @@ def _run(values: flags.FlagValues) -> None:
     from sentidistill_jax.stages import evaluate
     from sentidistill_jax.stages.endpoint import EndpointTeacher, served
     from sentidistill_jax.stages.report import against
+    from sentidistill_jax.stages.students import take_whole
     from sentidistill_jax.stages.teacher import Teacher
 
     config, workdir = values.config, common.workdir(values)
@@ -50,7 +51,7 @@ def _run(values: flags.FlagValues) -> None:
         evaluate.evaluate_endpoint(name, config, workdir)
     else:
         config = config.copy_and_resolve_references()
-        config.student.source, config.student.layers = values.model, ()
+        take_whole(config.student, values.model)
         evaluate.evaluate_student(name, config, workdir)
     models = read_scores([workdir.root])
     print(table(models, values.format))

@@ -121,6 +121,28 @@ def reduce_dense(
     return ids.astype(np.int32), top.astype(np.float32), np.stack(tails, 1).astype(np.float32)
 
 
+def drop_entries(
+    targets: SparseTargets, keep: np.ndarray, temperatures: Sequence[float]
+) -> SparseTargets:
+    """Targets without some of their entries, whose mass goes to the tail at every temperature.
+
+    Args:
+      targets: Any.
+      keep: Which entries stay, bool [entries].
+      temperatures: Of the tail's columns.
+    """
+    listed = np.arange(int(targets.counts.max(initial=0))) < targets.counts[:, None]
+    kept = listed.copy()
+    kept[listed] = keep
+    _, logprobs = targets.pad(listed.shape[1])
+    tails = targets.tail_logprobs.copy()
+    changed = (kept != listed).any(axis=1)
+    tails[changed] = _grown_tail(logprobs[changed], kept[changed], tails[changed], temperatures)
+    return SparseTargets(
+        kept.sum(axis=1, dtype=np.int32), targets.ids[keep], targets.logprobs[keep], tails
+    )
+
+
 def _select(
     ids, logprobs, tail_logprobs, temperatures, keep, forced_ids, forced_logprobs
 ) -> SparseTargets:

@@ -1,0 +1,52 @@
+"""Shapes that the planner takes a config's student to have."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from configs import base
+from sentidistill_jax.models.presets import PRESETS
+from sentidistill_jax.stages.plan import workload_of
+from sentidistill_jax.workdir import Workdir
+
+
+def planned(tmp_path, source: str, *, widths: dict[str, int] | None = None, **changes: Any):
+    config: Any = base.get_config()
+    config.student.update(source=source, layers=(), **changes)
+    config.student.slice.update(**widths or {})
+    return workload_of(config, Workdir(tmp_path), "train").model
+
+
+def test_every_cut_of_the_student_is_planned(tmp_path):
+    model = planned(
+        tmp_path, "smollm2-135m-instruct", widths={"embed": 384, "mlp": 768, "kv_heads": 2},
+        num_layers=8, layer_choice="importance", vocabulary="corpus", vocabulary_size=16_000,
+    )  # fmt: skip
+    full = PRESETS["smollm2-135m"]
+    assert model == dataclasses.replace(
+        full, embed_dim=384, mlp_dim=768, num_kv_heads=2, num_heads=6, num_layers=8,
+        vocab_size=16_000, rms_norm_eps=full.rms_norm_eps * 576 / 384,
+    )  # fmt: skip
+
+
+def test_layers_keep_their_windows(tmp_path):
+    model = planned(tmp_path, "gemma-3-1b", layers=(4, 5))
+    assert (model.num_layers, model.sliding_layers) == (2, (True, False))
+    model = planned(tmp_path, "gemma-3-1b", num_layers=2, layer_choice="even")
+    assert model.sliding_layers == (True, True)  # the first and the last of 26
+    assert planned(tmp_path, "gemma-3-1b") == PRESETS["gemma-3-1b"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vocabulary": "corpus"}, "leaves the number of tokens to the caches; set"),
+        ({"layers": (26,)}, r"student.layers=\(26,\) must name layers from 0 to 25"),
+        ({"widths": {"embed": 512}}, "student.slice.embed=512 cannot be done: .* of gemma3"),
+        ({"widths": {"kv_heads": 2}}, "student.slice.kv_heads=2 must be 1 to 1"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        planned(tmp_path, "gemma-3-1b", **changes)
