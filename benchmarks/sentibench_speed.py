@@ -52,7 +52,9 @@ def main() -> None:
     mesh = make_mesh({"data": 1}, jax.devices()[:1])
     model = load_model(options.model, mesh, dtype=jnp.dtype(options.dtype))
     engine = Engine(model.decoder, mesh, pad_id=0, tokens_per_batch=options.tokens_per_batch)
-    local = LocalModel(engine, model.tokenizer, generation_settings(options.model, model.tokenizer))
+    local = LocalModel(
+        engine, model.tokenizer, generation_settings(model.generation, model.tokenizer)
+    )
     with tempfile.TemporaryDirectory() as folder:
         directory = pathlib.Path(folder) / "model"
         export(model, directory)

@@ -2,15 +2,25 @@
 
 import pathlib
 import shutil
+from typing import Any
 
 import jax
 
+from sentidistill_jax.artifact import write_json
 from sentidistill_jax.models.hf import write_hf_directory
 from sentidistill_jax.models.load import LoadedModel
 
 
-def export(model: LoadedModel, directory: pathlib.Path, *, dtype: str = "float32") -> None:
-    """Writes weights, config and tokenizer; the directory appears complete or not at all.
+def export(
+    model: LoadedModel,
+    directory: pathlib.Path,
+    *,
+    dtype: str = "float32",
+    card: str | None = None,
+) -> None:
+    """Writes weights, config, tokenizer and generation config.
+
+    The directory appears complete or not at all.
 
     Of several processes the first writes; all must call it, for each holds a part of the weights.
 
@@ -18,6 +28,7 @@ def export(model: LoadedModel, directory: pathlib.Path, *, dtype: str = "float32
       model: What to write.
       directory: Replaced if it is there.
       dtype: Of the weights: float32 or bfloat16.
+      card: Text of README.md.
 
     Raises:
       ValueError: If `dtype` is neither.
@@ -29,7 +40,25 @@ def export(model: LoadedModel, directory: pathlib.Path, *, dtype: str = "float32
     if jax.process_index() != 0:
         return
     model.tokenizer.save_pretrained(temporary)
+    write_json(temporary / "generation_config.json", generation_config(model))
+    if card is not None:
+        (temporary / "README.md").write_text(card)
     if model.trimmed is not None:
         model.trimmed.save(temporary)
     shutil.rmtree(directory, ignore_errors=True)
     temporary.rename(directory)
+
+
+def generation_config(model: LoadedModel) -> dict[str, Any]:
+    """What the model's own generation_config.json said, with the ids of its present tokenizer."""
+    kept = {
+        name: value for name, value in model.generation.items() if not name.endswith("_token_id")
+    }
+    ids = {
+        f"{name}_token_id": getattr(model.tokenizer, f"{name}_token_id")
+        for name in ("bos", "eos", "pad")
+    }
+    ends = model.generation.get("eos_token_id")
+    if isinstance(ends, list):
+        ids["eos_token_id"] = ends  # chat models end a turn and a text in different ways
+    return kept | {name: value for name, value in ids.items() if value is not None}

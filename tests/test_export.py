@@ -1,5 +1,6 @@
 """An exported directory is the model, whole, or not there."""
 
+import dataclasses
 import json
 
 import jax
@@ -10,6 +11,7 @@ from flax import nnx
 from helpers import arrays_of, byte_tokenizer, random_model
 
 from sentidistill_jax.export import export
+from sentidistill_jax.inference.generation_settings import generation_settings
 from sentidistill_jax.models.load import load_model, tokenizer_fingerprint
 from sentidistill_jax.sharding import make_mesh
 
@@ -76,3 +78,23 @@ def test_an_export_that_fails_leaves_the_older_one(model, tmp_path):
     with pytest.raises(ValueError, match="dtype='int8' must be one of"):
         export(model, directory, dtype="int8")
     assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
+
+
+def test_what_the_source_said_about_generation_stays(model, mesh, tmp_path):
+    said = {"repetition_penalty": 1.1, "eos_token_id": [3, 5], "bos_token_id": 400, "top_p": 0.9}
+    export(dataclasses.replace(model, generation=said), tmp_path / "student")
+    written = load_model(str(tmp_path / "student"), mesh).generation
+    # Ends of turns cannot be seen from the tokenizer; other ids are the tokenizer's business.
+    assert written == {
+        "repetition_penalty": 1.1, "top_p": 0.9, "eos_token_id": [3, 5],
+        **{f"{name}_token_id": getattr(model.tokenizer, f"{name}_token_id")
+           for name in ("bos", "pad") if getattr(model.tokenizer, f"{name}_token_id") is not None},
+    }  # fmt: skip
+    settings = generation_settings(written, model.tokenizer)
+    assert settings.repetition_penalty == 1.1
+    assert set(settings.stop_ids) == {3, 5, model.tokenizer.eos_token_id} - {None}
+
+
+def test_a_card_is_written_beside_the_weights(model, tmp_path):
+    export(model, tmp_path / "student", card="# A student\n")
+    assert (tmp_path / "student" / "README.md").read_text() == "# A student\n"

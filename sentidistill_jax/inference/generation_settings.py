@@ -1,8 +1,7 @@
 """What a checkpoint's own files say about generating with it, and how a setting overrides that."""
 
 import dataclasses
-import json
-import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -37,16 +36,16 @@ class GenerationSettings:
 
 
 def generation_settings(
-    source: str,
+    checkpoint: Mapping[str, Any],
     tokenizer: PreTrainedTokenizerBase,
     *,
     repetition_penalty: float | None = None,
     clean_up_spaces: bool | None = None,
 ) -> GenerationSettings:
-    """Reads the settings of a checkpoint.
+    """What holds for a checkpoint.
 
     Args:
-      source: Of the model; a directory may hold generation_config.json.
+      checkpoint: Fields of its generation_config.json.
       tokenizer: Knows whether it cleans up spaces before punctuation when it decodes.
       repetition_penalty: Overrides the checkpoint's; None leaves it.
       clean_up_spaces: Overrides the tokenizer's; None leaves it.
@@ -55,8 +54,6 @@ def generation_settings(
       ValueError: If a penalty is not positive, or the checkpoint asks for something that greedy
         decoding here does not know.
     """
-    path = pathlib.Path(source) / "generation_config.json"
-    checkpoint = json.loads(path.read_text()) if path.is_file() else {}
     unknown = {
         name: checkpoint[name]
         for name, neutral in _NEUTRAL.items()
@@ -64,8 +61,8 @@ def generation_settings(
     }
     if unknown:
         raise ValueError(
-            f"{path} sets {unknown}, which greedy decoding here does not apply; remove that to"
-            " evaluate without it."
+            f"the model's generation_config.json sets {unknown}, which greedy decoding here does"
+            " not apply; remove that to evaluate without it."
         )
     penalty, penalty_from = _chosen(
         repetition_penalty, checkpoint.get("repetition_penalty"), default=1.0

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import transformers
@@ -13,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from sentidistill_jax.models.config import ModelConfig
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.gguf import GGUFFile
-from sentidistill_jax.models.hf import load_decoder, read_hf_directory, weight_files
+from sentidistill_jax.models.hf import load_decoder, read_hf_directory, read_json, weight_files
 from sentidistill_jax.models.trimmed_vocabulary import TrimmedVocabulary
 
 # Name -> (distribution that carries the file, file name ending).
@@ -29,6 +30,8 @@ class LoadedModel:
     fingerprint: str  # hash of the weight files
     source: str  # what was asked for
     trimmed: TrimmedVocabulary | None = None  # the part of its teacher's vocabulary that it has
+    # Its generation_config.json.
+    generation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def cache_tokenizer(self) -> str:
@@ -105,7 +108,15 @@ def load_model(source: str, mesh: Mesh, **options: Any) -> LoadedModel:
     decoder = load_decoder(config, tensors, mesh, **options)
     tokenizer = transformers.AutoTokenizer.from_pretrained(path)
     trimmed = TrimmedVocabulary.load(path)
-    return LoadedModel(decoder, tokenizer, _hash_files(weight_files(path)), source, trimmed)
+    generation = path / "generation_config.json"
+    return LoadedModel(
+        decoder,
+        tokenizer,
+        _hash_files(weight_files(path)),
+        source,
+        trimmed,
+        read_json(generation) if generation.is_file() else {},
+    )
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:

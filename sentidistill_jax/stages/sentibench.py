@@ -115,7 +115,7 @@ def local_model(
         engine,
         model.tokenizer,
         generation_settings(
-            model.source,
+            model.generation,
             model.tokenizer,
             repetition_penalty=settings.repetition_penalty or None,
             clean_up_spaces=_CLEAN_UP[settings.clean_up_spaces],

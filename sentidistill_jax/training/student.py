@@ -191,6 +191,8 @@ def _trim(
         decoder=slice_axes(decoder, {"vocab": kept}, mesh),
         tokenizer=trim_tokenizer(model.tokenizer, kept),
         trimmed=TrimmedVocabulary(kept, vocab_size, tokenizer_fingerprint(model.tokenizer)),
+        # Its ids were those of the whole vocabulary; the tokenizer knows the new ones.
+        generation={n: v for n, v in model.generation.items() if not n.endswith("_token_id")},
     )
 
 

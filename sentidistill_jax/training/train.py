@@ -229,6 +229,7 @@ def train(
         tokenizer=student.tokenizer,
         fingerprint=student.fingerprint,
         trimmed=student.trimmed,
+        generation=student.generation,
     )
     source = student.source
     del student  # what was cast would lie in memory twice

@@ -21,15 +21,10 @@ def _flags(values: flags.FlagValues) -> None:
 
 
 def _run(values: flags.FlagValues) -> None:
-    from sentidistill_jax.export import export
-    from sentidistill_jax.models.load import load_model
-    from sentidistill_jax.sharding import make_mesh
+    from sentidistill_jax.stages.export import export_student
 
     output = pathlib.Path(values.output)
-    if output.exists():
-        raise ValueError(f"output={values.output!r} exists already; choose another or remove it.")
-    source = common.workdir(values).model_source(values.model)
-    export(load_model(source, make_mesh({"data": -1})), output, dtype=values.dtype)
+    export_student(values.model, common.workdir(values), output, dtype=values.dtype)
     print(output)
 
 

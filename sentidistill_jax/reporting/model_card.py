@@ -1,0 +1,67 @@
+"""The README.md of an exported student: what it is, how it came to be, what it scores."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sentidistill_jax import __version__
+from sentidistill_jax.reporting.runs import Model
+from sentidistill_jax.reporting.tables import table
+
+# Of what a training run was made from: how much of it a reader of a model card wants to see.
+_SECTIONS = ("student", "lora", "objective", "optimizer", "data")
+
+
+def model_card(
+    name: str,
+    *,
+    parameters: int,
+    fingerprint: str,
+    made_from: Mapping[str, Any] | None,
+    scores: Sequence[Model],
+) -> str:
+    """Markdown with the metadata header that the Hugging Face hub reads.
+
+    Args:
+      name: Of the model.
+      parameters: How many it has.
+      fingerprint: Hash of the weights that were exported.
+      made_from: `made_from.json` of its training run; None for a model that was not trained here.
+      scores: Evaluations of these very weights.
+    """
+    lines = [
+        "---",
+        "library_name: transformers",
+        "pipeline_tag: text-generation",
+        "tags: [sentiment-analysis, distillation]",
+        "---",
+        "",
+        f"# {name}",
+        "",
+        f"{parameters:,} parameters, exported by sentidistill_jax {__version__} from weights with"
+        f" the hash `{fingerprint}`.",
+        "",
+        "A language model for sentiment analysis by few-shot prompts, distilled from a teacher's"
+        " cached distributions (KnowDist and ICLDist, after arXiv:2503.03225)."
+        if made_from
+        else "Its training is not known here.",
+        "",
+        "## Scores",
+        "",
+        table(scores, "markdown") if scores else "None were measured for these weights.",
+        "",
+    ]
+    if made_from:
+        lines += ["## Training", "", "| setting | value |", "|---|---|"]
+        for section in _SECTIONS:
+            for field, value in made_from.get(section, {}).items():
+                lines.append(f"| {section}.{field} | {_cell(value)} |")
+        caches = made_from.get("caches", {})
+        lines += [f"| cache of {stage} | {_cell(digest)} |" for stage, digest in caches.items()]
+        lines += [f"| seed | {made_from.get('seed', '')} |", ""]
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    text = json.dumps(value)
+    return "`" + text.replace("|", "\\|").replace("`", "'").replace("\n", " ") + "`"
