@@ -7,6 +7,7 @@ import pytest
 
 from configs import base
 from sentidistill_jax.models.presets import PRESETS
+from sentidistill_jax.planner.workloads import TrainWorkload
 from sentidistill_jax.stages.plan import workload_of
 from sentidistill_jax.workdir import Workdir
 
@@ -15,7 +16,9 @@ def planned(tmp_path, source: str, *, widths: dict[str, int] | None = None, **ch
     config: Any = base.get_config()
     config.student.update({"layers": ()} | changes, source=source)
     config.student.slice.update(**widths or {})
-    return workload_of(config, Workdir(tmp_path), "train").model
+    workload = workload_of(config, Workdir(tmp_path), "train")
+    assert isinstance(workload, TrainWorkload)
+    return workload.model
 
 
 def test_every_cut_of_the_student_is_planned(tmp_path):
