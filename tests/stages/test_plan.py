@@ -14,7 +14,7 @@ from sentidistill_jax.workdir import Workdir
 
 def planned(tmp_path, source: str, *, widths: dict[str, int] | None = None, **changes: Any):
     config: Any = base.get_config()
-    config.student.update({"source": source, "layers": (), **changes})
+    config.student.update({"layers": ()} | changes, source=source)
     config.student.slice.update(**widths or {})
     workload = workload_of(config, Workdir(tmp_path), "train")
     assert isinstance(workload, TrainWorkload)
