@@ -12,8 +12,9 @@ tail of a captured distribution become random ids.
 Columns: bytes of encoded targets and entries per completion token; KL(given || decoded) over the
 entries and the tail, in nats per position; the largest error of a logprob; completion tokens per
 second on one core to encode, to decode, and to decode with the record's checksum and tokens (best
-of `--repeats`). Synthetic positions share no ids, which is the worst case for `small`. DistillKit's
-layout (`distillkit_layout.py`) is measured beside them; it has no tail, so the exact one is lent.
+of `--repeats`). Synthetic positions share no ids, which is the worst case for `small`. Beside them
+`poly` is measured: bit-packed ids, and logprobs as a polynomial of their rank
+(`polynomial_layout.py`); it has no tail, so the exact one is lent.
 """
 
 import argparse
@@ -23,8 +24,8 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 
-import distillkit_layout
 import numpy as np
+import polynomial_layout
 from reporting import Report
 
 from sentidistill_jax.data.teacher_cache import (
@@ -206,17 +207,17 @@ def measure(
     return f"{source:9} {mode:12} {codec_name:6} " + " ".join(numbers)
 
 
-def measure_distillkit(source: str, records: list[SparseTargets], vocab: int, repeats: int) -> str:
+def measure_polynomial(source: str, records: list[SparseTargets], vocab: int, repeats: int) -> str:
     """A line of the table for the yardstick, from positions that all have the candidates."""
     targets = concatenate([t for t in records if (t.counts == CANDIDATES).all()])
     ids, logprobs = targets.pad(CANDIDATES)
     order = np.argsort(-logprobs, axis=1, kind="stable")
     ids, logprobs = (np.take_along_axis(array, order, axis=1) for array in (ids, logprobs))
     start = time.perf_counter()
-    packed = distillkit_layout.encode(ids, logprobs, vocab)
+    packed = polynomial_layout.encode(ids, logprobs, vocab)
     encode_seconds = time.perf_counter() - start
-    seconds = best_seconds(lambda: distillkit_layout.decode(packed, CANDIDATES, vocab), repeats)
-    decoded_ids, decoded = distillkit_layout.decode(packed, CANDIDATES, vocab)
+    seconds = best_seconds(lambda: polynomial_layout.decode(packed, CANDIDATES, vocab), repeats)
+    decoded_ids, decoded = polynomial_layout.decode(packed, CANDIDATES, vocab)
     assert (decoded_ids == ids).all()
     tail = targets.tail_logprobs[:, 0]
     kl = closed_kl(logprobs.ravel(), decoded.ravel(), tail, tail, targets.counts, 1.0)
@@ -226,7 +227,7 @@ def measure_distillkit(source: str, records: list[SparseTargets], vocab: int, re
         f"{np.abs(decoded - logprobs).max():6.3f}",
         f"{len(ids) / encode_seconds / 1e6:8.3f} {len(ids) / seconds / 1e6:8.3f}",
     ]
-    return f"{source:9} {'top_k':12} {'d.kit':6} " + " ".join(numbers)
+    return f"{source:9} {'top_k':12} {'poly':6} " + " ".join(numbers)
 
 
 def codecs(report: Report, arguments: argparse.Namespace) -> None:
@@ -250,7 +251,7 @@ def codecs(report: Report, arguments: argparse.Namespace) -> None:
             for codec in ("small", "fast"):
                 report.say(measure(source, mode, codec, records, vocab, arguments.repeats))
             if mode == "top_k" and any((t.counts == CANDIDATES).all() for t in records):
-                report.say(measure_distillkit(source, records, vocab, arguments.repeats))
+                report.say(measure_polynomial(source, records, vocab, arguments.repeats))
 
 
 def small_cache() -> tuple[CacheManifest, list[CacheRecord]]:

@@ -11,7 +11,7 @@ import hashlib
 import pathlib
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -39,8 +39,13 @@ from sentidistill_jax.inference.distribution import SparseDistribution
 from sentidistill_jax.inference.engine import Engine, GenerateRequest, ScoreRequest
 from sentidistill_jax.inference.label_scoring import encode, encode_prompt
 from sentidistill_jax.inference.sampling import SamplingConfig
-from sentidistill_jax.teacher.annotate import Annotation
-from sentidistill_jax.teacher.answers import FixedAnswer, fixed_answer, is_annotated, is_free
+from sentidistill_jax.teacher.answers import (
+    Annotations,
+    FixedAnswer,
+    fixed_answer,
+    is_annotated,
+    is_free,
+)
 
 # Prompts that agree in this many characters surely share their instruction and first demonstration.
 _SHARED_CHARACTERS = 160
@@ -80,7 +85,7 @@ class Capture:
         *,
         teacher_fingerprint: str,
         sampling: SamplingConfig,
-        annotations: Mapping[tuple[str, str], Annotation],
+        annotations: Annotations,
         seed: int,
     ):
         self._engine = engine

@@ -1,8 +1,9 @@
-"""DistillKit's layout of top-k logprobs in NumPy, as a yardstick for size and decoding speed.
+"""A plain layout of top-k logprobs in NumPy, as a yardstick for size and decoding speed.
 
-One of its published settings, for k = 64: token ids packed to the bits that a vocabulary needs, the
-16 likeliest logprobs in bfloat16, the others as a polynomial of their rank with the terms 1, t,
-t^2, t^3, t^4 and sqrt(t) in float32. At 17 bits an id: 136 + 32 + 24 = 192 bytes a position.
+For k = 64: token ids packed to the bits that a vocabulary needs, the 16 likeliest logprobs in
+bfloat16, the others as a polynomial of their rank with the terms 1, t, t^2, t^3, t^4 and sqrt(t) in
+float32. At 17 bits an id: 136 + 32 + 24 = 192 bytes a position. It follows the idea of fitting a
+curve to sorted logprobs; it is no other project's file format, and stands for none.
 """
 
 import dataclasses
