@@ -18,6 +18,7 @@ from sentidistill_jax.models.trimmed_vocabulary import TrimmedVocabulary
 from sentidistill_jax.settings import Config
 from sentidistill_jax.teacher.annotate import Annotation, LabelTeacher
 from sentidistill_jax.teacher.server_capture import ServerCapture
+from sentidistill_jax.training.objectives import Objective
 from sentidistill_jax.workdir import Workdir
 
 
@@ -122,8 +123,9 @@ def teach_from_endpoint(config: Config, workdir: Workdir) -> None:
         offer = capture.offer
         print(f"teach {config.stage}: {endpoint.model} gives {_what(offer.token_targets)}"
               f" ({offer.reason})")  # fmt: skip
-        if not offer.token_targets and config.objective.alpha > 0:
-            print(f"  training needs --config.objective.alpha=0, it is {config.objective.alpha}")
+        objective = Objective(**config.objective.to_dict())
+        if not offer.token_targets and objective.needs_distributions:
+            print(f"  training needs --config.objective.alpha=0, it is {objective.alpha}")
         kept, counts = capture.ask(prompts, {text.id: text.text for text in texts})
         if not kept:
             raise ValueError(
