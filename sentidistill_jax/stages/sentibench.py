@@ -64,42 +64,39 @@ def protocol(config: Config, max_position: int | None) -> sentibench.Protocol:
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A model as the evaluator asks it, and what scores.json says of it."""
+    """A model that can be asked SentiBench, and what scores.json says of it."""
 
-    model: Model
-    room: int | None  # tokens that it reads, new ones included; None if it does not tell
     origin: dict[str, Any]  # where it comes from
-    generation: dict[str, Any]  # how its answers are made
+    room: int | None  # tokens that it reads, new ones included; None if it does not tell
+    model_for: Callable[[sentibench.Protocol], Model]  # the model as it answers a protocol
 
 
 def local_subject(config: Config, engine: Engine, model: LoadedModel) -> Subject:
-    """A loaded model.
-
-    Raises:
-      ValueError: If a setting is out of range, or the tokenizer has no chat template to apply.
-    """
-    local = local_model(config, engine, model, protocol(config, engine.config.max_position))
-    settings = dataclasses.asdict(local.generation)
-    del settings["stop_ids"]
+    """A loaded model."""
     origin = {
         "source": model.source,
         "weights": model.fingerprint,
         "tokenizer": tokenizer_fingerprint(model.tokenizer),
         "dtype": str(model.decoder.dtype),
     }
-    return Subject(local, engine.config.max_position, origin, settings)
+    model_for = functools.partial(local_model, config, engine, model)
+    return Subject(origin, engine.config.max_position, model_for)
 
 
 def served_subject(model: EndpointModel) -> Subject:
     """A server's model, which applies a repetition penalty or a chat template of its own."""
     origin = {"endpoint": model.settings.identity() | {"model": model.name}}
-    return Subject(ServedModel(model), None, origin, {})
+    return Subject(origin, None, lambda asking: ServedModel(model))
 
 
 def local_model(
     config: Config, engine: Engine, model: LoadedModel, asking: sentibench.Protocol
 ) -> LocalModel:
-    """The model as it answers the prompts of a protocol; see `local_subject`."""
+    """The model as it answers the prompts of a protocol.
+
+    Raises:
+      ValueError: If a setting is out of range, or the tokenizer has no chat template to apply.
+    """
     settings = config.evaluation.sentibench
     if settings.clean_up_spaces not in _CLEAN_UP:
         raise ValueError(
@@ -135,8 +132,9 @@ def evaluate_sentibench(
 ) -> tuple[dict[str, dict[str, Any]], list[results.Line], dict[str, Any]]:
     """Entries of scores.json by data set, lines of predictions.jsonl, and how answers were made."""
     asking = protocol(config, subject.room)
+    model = subject.model_for(asking)
     entries, lines = sentibench.run(
-        subject.model,
+        model,
         asking,
         functools.partial(load_dataset, data_dir=sentibench_dir(config)),
         parts,
@@ -144,7 +142,11 @@ def evaluate_sentibench(
         write=jax.process_index() == 0,
         on_start=on_start,
     )
-    return entries, lines, subject.generation | {"max_new_tokens": asking.max_new_tokens}
+    generation = {"max_new_tokens": asking.max_new_tokens}
+    if isinstance(model, LocalModel):
+        settings = dataclasses.asdict(model.generation)
+        generation |= {name: value for name, value in settings.items() if name != "stop_ids"}
+    return entries, lines, generation
 
 
 def provenance(config: Config, origin: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 from configs import base
 from launch.job import Job, LocalProcesses
 from launch.local import environments
+from sentidistill_jax.artifact import fingerprint
 from sentidistill_jax.errors import EXIT_RESTART
 
 pytestmark = pytest.mark.slow
@@ -41,9 +42,14 @@ def settings_of(**changes: Any) -> dict:
     return config.to_dict()
 
 
+def write(folder: pathlib.Path) -> None:
+    """The cache, for a student whose tokenizer has no chat template."""
+    random_cache(folder / "cache", LENGTHS, chat_template_fingerprint=fingerprint(None))
+
+
 @pytest.fixture
 def folder(tmp_path):
-    random_cache(tmp_path / "cache", LENGTHS)
+    write(tmp_path)
     return tmp_path
 
 
@@ -115,7 +121,7 @@ def run(folder: pathlib.Path, count: int, devices: int, mesh: dict) -> list[floa
 def alone(tmp_path_factory):
     """One process with four devices: what all others are compared with."""
     folder = tmp_path_factory.mktemp("alone")
-    random_cache(folder / "cache", LENGTHS)
+    write(folder)
     return run(folder, 1, 4, {"fsdp": 2}), load_file(folder / "student" / "model.safetensors")
 
 
