@@ -25,7 +25,12 @@ from sentidistill_jax.inference.label_scoring import score_labels
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.models.load import LoadedModel, load_model, tokenizer_fingerprint
 from sentidistill_jax.settings import Config, float_dtype
-from sentidistill_jax.stages.endpoint import served, teach_from_endpoint, teacher_settings
+from sentidistill_jax.stages.endpoint import (
+    EndpointTeacher,
+    served,
+    teach_from_endpoint,
+    teacher_settings,
+)
 from sentidistill_jax.teacher.annotate import Annotation, LabelTeacher
 from sentidistill_jax.teacher.capture import Capture
 from sentidistill_jax.teacher.filters import reject_reason
@@ -52,6 +57,13 @@ class Teacher:
         """The teacher as a labeller of one task, with `config.annotate`'s demonstrations."""
         scores = functools.partial(score_labels, self.engine, self.model.tokenizer)
         return LabelTeacher(scores, task, settings.k_shot, settings.draws)
+
+
+def load_teacher(config: Config, workdir: Workdir) -> Teacher | EndpointTeacher:
+    """The teacher of the config; the answers of a served one are kept beside its labels."""
+    if served(config):
+        return EndpointTeacher.load(config, workdir.annotations / "journal.jsonl")
+    return Teacher.load(config)
 
 
 def make_engine(model: LoadedModel, mesh: jax.sharding.Mesh, tokens_per_batch: int) -> Engine:

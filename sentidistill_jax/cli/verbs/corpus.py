@@ -16,19 +16,12 @@ def _flags(values: flags.FlagValues) -> None:
 
 def _run(values: flags.FlagValues) -> None:
     from sentidistill_jax.stages import corpus
-    from sentidistill_jax.stages.endpoint import EndpointTeacher, served
-    from sentidistill_jax.stages.teacher import Teacher
+    from sentidistill_jax.stages.teacher import load_teacher
 
     config, workdir = values.config, common.workdir(values)
-
-    def load_teacher() -> Teacher | EndpointTeacher:
-        if served(config):
-            return EndpointTeacher.load(config, workdir.annotations / "journal.jsonl")
-        return Teacher.load(config)
-
     corpus.check_stage(config)
     corpus.prepare_texts(config, workdir)
-    corpus.annotate(config, workdir, load_teacher)
+    corpus.annotate(config, workdir, lambda: load_teacher(config, workdir))
     corpus.build_prompts(config, workdir)
 
 

@@ -31,22 +31,16 @@ def _run(values: flags.FlagValues) -> None:
     from sentidistill_jax.reporting.runs import read_scores
     from sentidistill_jax.reporting.tables import table
     from sentidistill_jax.stages import evaluate
-    from sentidistill_jax.stages.endpoint import EndpointTeacher, served
     from sentidistill_jax.stages.report import against
     from sentidistill_jax.stages.students import take_whole
-    from sentidistill_jax.stages.teacher import Teacher
+    from sentidistill_jax.stages.teacher import load_teacher
 
     config, workdir = values.config, common.workdir(values)
     name = values.name or values.model.rstrip("/").split("/")[-1]
 
-    def load_teacher() -> Teacher | EndpointTeacher:
-        if served(config):
-            return EndpointTeacher.load(config, workdir.annotations / "journal.jsonl")
-        return Teacher.load(config)
-
     if values.model == "teacher":
         name = "teacher-raw"
-        evaluate.evaluate_teacher(config, workdir, load_teacher)
+        evaluate.evaluate_teacher(config, workdir, lambda: load_teacher(config, workdir))
     elif values.model == "endpoint":
         evaluate.evaluate_endpoint(name, config, workdir)
     else:
