@@ -28,7 +28,8 @@ def empty(
     """A cache without tokens whose first `used` slots are passed over."""
     model = nnx.merge(graphdef, state)
     cache = KVCache.zeros(model.config, rows, length, cache_dtype(model))
-    return dataclasses.replace(cache, used=jnp.asarray(used, jnp.int32))
+    # Not blank, so that the first chunk that is read compiles to the same program as all others.
+    return dataclasses.replace(cache, used=jnp.asarray(used, jnp.int32), blank=False)
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef",), donate_argnames=("cache",))

@@ -5,6 +5,7 @@ kv head, d head_dim, n = g x q.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -16,7 +17,11 @@ from jaxtyping import Array, Bool, Float, Int
 from sentidistill_jax.models.contract import contract
 from sentidistill_jax.sharding import partition_spec_of
 
-# Keys and values that one layer has of a prefix shared by all rows.
+# Keys and values that one layer has of tokens read before: of each row's, and of a prefix that all
+# rows share.
+LayerCache = tuple[
+    Float[Array, "batch kv_heads length head_dim"], Float[Array, "batch kv_heads length head_dim"]
+]
 LayerPrefix = tuple[
     Float[Array, "kv_heads prefix head_dim"], Float[Array, "kv_heads prefix head_dim"]
 ]
@@ -38,38 +43,45 @@ class Visibility:
     """
 
     positions: Int[Array, "b q"]  # of queries in their texts, the prefix included
-    key_positions: Int[Array, "b k"] | None = None  # of a cache; None: queries are the keys
+    cache_positions: Int[Array, "b k"] | None = None  # of the tokens in a cache
     segment_ids: Int[Array, "b q"] | None = None  # without a cache only
 
-    def of_keys(self, window: int | None) -> Bool[Array, "b q k"]:
-        """Whether a query sees a key."""
-        if self.key_positions is None:
+    def of_keys(self, window: int | None) -> Bool[Array, "b q q"]:
+        """Whether a query sees the key of a token beside it."""
+        places = self.positions
+        if self.cache_positions is None:
             # By place in the row, since padding has no position.
             places = jnp.arange(self.positions.shape[1])[None]
-            distance = places[:, :, None] - places[:, None]
-        else:
-            distance = self.positions[:, :, None] - self.key_positions[:, None]
-        visible = distance >= 0
-        if window is not None:
-            visible &= distance < window
+        visible = _reaches(places, places, window)
         if self.segment_ids is not None:
             visible &= self.segment_ids[:, :, None] == self.segment_ids[:, None]
         return jnp.broadcast_to(visible, (len(self.positions), *visible.shape[1:]))
+
+    def of_cache(self, window: int | None) -> Bool[Array, "b q k"]:
+        """Whether a query sees a key of the cache."""
+        assert self.cache_positions is not None
+        return _reaches(self.positions, self.cache_positions, window)
 
     def of_prefix(self, length: int, window: int) -> Bool[Array, "b q p"]:
         """Whether a query sees a token of the prefix through a window."""
         return self.positions[:, :, None] - jnp.arange(length)[None, None] < window
 
 
+def _reaches(queries: Int[Array, "b q"], keys: Int[Array, "b k"], window: int | None):
+    distance = queries[:, :, None] - keys[:, None]
+    return distance >= 0 if window is None else (distance >= 0) & (distance < window)
+
+
 def attend(
     query: Float[Array, "b q h g d"],
-    key: Float[Array, "b h k d"],
-    value: Float[Array, "b h k d"],
+    key: Float[Array, "b h q d"],
+    value: Float[Array, "b h q d"],
     visibility: Visibility,
     *,
     scale: float,
     window: int | None = None,
     softcap: float | None = None,
+    cache: LayerCache | None = None,
     prefix: LayerPrefix | None = None,
     implementation: str = "auto",
 ) -> Float[Array, "b q h g d"]:
@@ -77,12 +89,13 @@ def attend(
 
     Args:
       query: Grouped by the kv head that each reads.
-      key: Of the same tokens, or of a cache.
+      key: Of the same tokens.
       value: Beside the keys.
       visibility: Which keys count.
       scale: Scores are query @ key times this.
       window: Keys further back than `window - 1` are not seen; None: no limit.
       softcap: Scores become softcap * tanh(scores / softcap).
+      cache: Keys and values of tokens read before, at `visibility.cache_positions`.
       prefix: Further keys and values before all others, shared by all rows.
       implementation: One of `IMPLEMENTATIONS`. A cache or a prefix is always read by "xla": the
         kernels know neither. "auto" takes the kernel of the backend where its limits allow.
@@ -90,12 +103,12 @@ def attend(
     Raises:
       ValueError: If the implementation is unknown, or cannot compute what is asked.
     """
-    if visibility.key_positions is not None or prefix is not None:
+    if visibility.cache_positions is not None or prefix is not None:
         implementation = "xla"
     elif implementation == "auto":
         implementation = _best(query, softcap)
     if implementation == "xla":
-        return _xla(query, key, value, visibility, scale, window, softcap, prefix)
+        return _xla(query, key, value, visibility, scale, window, softcap, cache, prefix)
     if implementation == "cudnn":
         if softcap is not None:
             raise ValueError(
@@ -118,8 +131,8 @@ def _best(query: jax.Array, softcap: float | None) -> str:
     return "xla"
 
 
-def _xla(query, key, value, visibility, scale, window, softcap, prefix):
-    """The reference. A prefix is read in place, never copied per row.
+def _xla(query, key, value, visibility, scale, window, softcap, cache=None, prefix=None):
+    """The reference. Cache and prefix are read in place: nothing is put together or copied per row.
 
     The query heads of a group become rows of one matrix (n = g x q), so that every product is a
     plain batched one; on a CPU that halves the time of the five-letter einsum.
@@ -131,31 +144,42 @@ def _xla(query, key, value, visibility, scale, window, softcap, prefix):
         tiled = jnp.tile(visible, (1, g, 1))[:, None]
         return jnp.where(tiled, scores, jnp.finfo(jnp.float32).min)
 
-    scores = _capped(contract("bhnd,bhkd->bhnk", query, key), softcap)
-    scores = masked(scores, visibility.of_keys(window))
-    if prefix is None:
-        weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-        mixed = contract("bhnk,bhkd->bhnd", weights, value)
-    else:
-        prefix_key, prefix_value = prefix
-        prefix_scores = _capped(contract("bhnd,hpd->bhnp", query, prefix_key), softcap)
-        if window is not None:
-            visible = visibility.of_prefix(prefix_key.shape[1], window)
-            prefix_scores = masked(prefix_scores, visible)
-        # One softmax over both parts, without concatenating them.
-        largest = jnp.maximum(
-            jnp.max(scores, axis=-1, keepdims=True), jnp.max(prefix_scores, axis=-1, keepdims=True)
-        )
-        weights, prefix_weights = jnp.exp(scores - largest), jnp.exp(prefix_scores - largest)
-        total = jnp.sum(weights, -1, keepdims=True) + jnp.sum(prefix_weights, -1, keepdims=True)
-        mixed = contract("bhnk,bhkd->bhnd", weights.astype(value.dtype), value)
-        mixed += contract("bhnp,hpd->bhnd", prefix_weights.astype(value.dtype), prefix_value)
-        mixed /= total
+    def scored(keys: jax.Array, visible: jax.Array | None) -> jax.Array:
+        letters = "bhkd"[-keys.ndim :]  # a prefix has no rows
+        scores = contract(f"bhnd,{letters}->bhnk", query, keys)
+        if softcap is not None:
+            scores = softcap * jnp.tanh(scores / softcap)
+        return scores if visible is None else masked(scores, visible)
+
+    scores = [scored(key, visibility.of_keys(window))]
+    values = [value]
+    if cache is not None:
+        scores.append(scored(cache[0], visibility.of_cache(window)))
+        values.append(cache[1])
+    if prefix is not None:
+        length = prefix[0].shape[1]
+        visible = None if window is None else visibility.of_prefix(length, window)
+        scores.append(scored(prefix[0], visible))
+        values.append(prefix[1])
+    mixed = _softmax_mix(scores, values)
     return mixed.reshape(b, h, g, q, d).transpose(0, 3, 1, 2, 4)
 
 
-def _capped(scores: jax.Array, softcap: float | None) -> jax.Array:
-    return scores if softcap is None else softcap * jnp.tanh(scores / softcap)
+def _softmax_mix(scores: list[jax.Array], values: list[jax.Array]) -> jax.Array:
+    """Values weighed by one softmax over the scores [b, h, n, k] of all parts."""
+    if len(scores) == 1:
+        weights = jax.nn.softmax(scores[0], axis=-1).astype(values[0].dtype)
+        return contract("bhnk,bhkd->bhnd", weights, values[0])
+    largest = functools.reduce(
+        jnp.maximum, [jnp.max(part, axis=-1, keepdims=True) for part in scores]
+    )
+    mixed, total = jnp.float32(0), jnp.float32(0)
+    for part, value in zip(scores, values, strict=True):
+        weights = jnp.exp(part - largest)
+        total += jnp.sum(weights, axis=-1, keepdims=True)
+        letters = "bhkd"[-value.ndim :]
+        mixed += contract(f"bhnk,{letters}->bhnd", weights.astype(value.dtype), value)
+    return mixed / total
 
 
 def _dot_product(query, key, value, visibility, scale, window, implementation):

@@ -17,7 +17,13 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from sentidistill_jax.models.attention import IMPLEMENTATIONS, LayerPrefix, Visibility, attend
+from sentidistill_jax.models.attention import (
+    IMPLEMENTATIONS,
+    LayerCache,
+    LayerPrefix,
+    Visibility,
+    attend,
+)
 from sentidistill_jax.models.config import ModelConfig
 from sentidistill_jax.models.contract import WEIGHT_PRODUCT, contract
 from sentidistill_jax.models.kv_cache import KVCache
@@ -93,22 +99,18 @@ class Attention(nnx.Module):
         x: Float[Array, "batch seq embed"],
         rotation: Rotation,
         visibility: Visibility,
-        layer: Int[Array, ""],
         slides: Array,
-        cache: KVCache | None,
+        cache: LayerCache | None,
         prefix: LayerPrefix | None,
-    ) -> tuple[Float[Array, "batch seq embed"], KVCache | None]:
-        """Mixes positions; the cache returned holds this call's keys and values as well."""
+    ) -> tuple[Float[Array, "batch seq embed"], LayerCache]:
+        """Mixes positions; also returns the keys and values of this call's tokens."""
         query, key, value = self._project(x)
         query, key = rotation.apply(query, slides), rotation.apply(key, slides).swapaxes(1, 2)
         value = value.swapaxes(1, 2)
-        if cache is not None:
-            cache = cache.write(layer, key, value)
-            key, value = cache.key[layer], cache.value[layer]
         grouped = query.reshape(*query.shape[:2], key.shape[1], -1, query.shape[-1])
-        mixed = self._mix(grouped, key, value, visibility, slides, prefix).astype(x.dtype)
+        mixed = self._mix(grouped, key, value, visibility, slides, cache, prefix).astype(x.dtype)
         output = contract("bqhd,hde->bqe", mixed.reshape(query.shape), self.o_proj[...])
-        return output.astype(x.dtype), cache
+        return output.astype(x.dtype), (key, value)
 
     def _project(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Queries, keys and values [batch, seq, heads, head_dim] before the rotation."""
@@ -124,14 +126,14 @@ class Attention(nnx.Module):
             query, key = self.q_norm(query), self.k_norm(key)
         return query, key, value
 
-    def _mix(self, query, key, value, visibility, slides, prefix):
+    def _mix(self, query, key, value, visibility, slides, cache, prefix):
         """Attention through the window of the layer, if it slides."""
         config = self.config
 
         def through(window: int | None) -> jax.Array:
             return attend(
                 query, key, value, visibility, scale=config.attention_scale, window=window,
-                softcap=config.attention_softcap, prefix=prefix,
+                softcap=config.attention_softcap, cache=cache, prefix=prefix,
                 implementation=self.implementation,
             )  # fmt: skip
 
@@ -179,14 +181,13 @@ class Block(nnx.Module):
         x: Float[Array, "batch seq embed"],
         rotation: Rotation,
         visibility: Visibility,
-        layer: Int[Array, ""],
         slides: Array,
-        cache: KVCache | None,
+        cache: LayerCache | None,
         prefix: LayerPrefix | None,
-    ) -> tuple[Float[Array, "batch seq embed"], KVCache | None]:
-        """Hidden states after the layer, and the cache with layer `layer` updated."""
-        mixed, cache = self.attention(
-            self.attention_norm(x), rotation, visibility, layer, slides, cache, prefix
+    ) -> tuple[Float[Array, "batch seq embed"], LayerCache]:
+        """Hidden states after the layer, and the keys and values of this call's tokens."""
+        mixed, read = self.attention(
+            self.attention_norm(x), rotation, visibility, slides, cache, prefix
         )
         if self.sandwich_norms:
             mixed = self.post_attention_norm(mixed)
@@ -194,7 +195,7 @@ class Block(nnx.Module):
         expanded = self.mlp(self.mlp_norm(x))
         if self.sandwich_norms:
             expanded = self.post_mlp_norm(expanded)
-        return constrain(x + expanded, _ACTIVATION), cache
+        return constrain(x + expanded, _ACTIVATION), read
 
 
 class Decoder(nnx.Module):
@@ -316,20 +317,18 @@ class Decoder(nnx.Module):
 
     def _run(self, tokens, positions, segment_ids, cache, prefix, measure=None):
         """Hidden states before the final norm, the cache, and what was measured in the layers."""
-        if cache is not None:
-            cache = cache.claim(positions)
-        key_positions = None if cache is None else cache.positions
-        visibility = Visibility(positions, key_positions, segment_ids)
+        visibility = Visibility(positions, None if cache is None else cache.positions, segment_ids)
         rotation = Rotation.at(positions, self.config)
         graphdef, layers = nnx.split(self.layers)
 
-        # The cache is carried, not scanned over: scanning would copy all of it in every call.
-        def apply_layer(carry, scanned):
-            x, cache = carry
-            index, slides, layer, layer_prefix = scanned
+        def apply_layer(x, scanned):
+            slides, layer, layer_cache, layer_prefix = scanned
             block = nnx.merge(graphdef, layer)
-            after, cache = block(x, rotation, visibility, index, slides, cache, layer_prefix)
-            return (after, cache), None if measure is None else measure(x, after)
+            after, read = block(x, rotation, visibility, slides, layer_cache, layer_prefix)
+            return after, (
+                () if cache is None else read,
+                None if measure is None else measure(x, after),
+            )
 
         policy = REMAT_POLICIES[self.remat]
         if policy is not None:
@@ -341,9 +340,10 @@ class Decoder(nnx.Module):
         x = constrain(jnp.take(table, tokens, axis=0).astype(self.dtype), _ACTIVATION)
         if self.config.family.scaled_embedding:
             x *= jnp.asarray(self.config.embed_dim**0.5, self.dtype)
+        scanned_cache = None if cache is None or cache.blank else (cache.key, cache.value)
         scanned_prefix = None if prefix is None else (prefix.key[:, 0], prefix.value[:, 0])
         num_layers = self.config.num_layers
         slides = jnp.asarray(self.config.sliding_layers or (False,) * num_layers)
-        scanned = (jnp.arange(num_layers), slides, layers, scanned_prefix)
-        (x, cache), measured = lax.scan(apply_layer, (x, cache), scanned)
-        return x, cache, measured
+        scanned = (slides, layers, scanned_cache, scanned_prefix)
+        x, (read, measured) = lax.scan(apply_layer, x, scanned)
+        return x, None if cache is None else cache.append(positions, *read), measured

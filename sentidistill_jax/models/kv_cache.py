@@ -20,14 +20,16 @@ EMPTY = 2**30
 class KVCache:
     """Slots that all rows fill together; which of them a query sees is told by their positions.
 
-    Rows of different lengths are padded with tokens at position `EMPTY`. A write is then one slice
-    of the cache and no scatter, which on a CPU would convert or copy all of it in every layer.
+    Rows of different lengths are padded with tokens at position `EMPTY`. An append is then one
+    slice of the cache, and one for all layers: by a scatter, or inside a scan over the layers, a
+    CPU would copy all of the cache for every layer.
     """
 
     key: Float[Array, "layers batch kv_heads length head_dim"]
     value: Float[Array, "layers batch kv_heads length head_dim"]
     positions: Int[Array, "batch length"]  # of the token in each slot in its text
     used: Int[Array, ""]  # slots filled so far
+    blank: bool = dataclasses.field(default=False, metadata={"static": True})  # nothing to be read
 
     @property
     def length(self) -> int:
@@ -50,28 +52,20 @@ class KVCache:
             value=constrain(jnp.zeros(shape, dtype), axes),
             positions=constrain(jnp.full((batch, length), EMPTY, jnp.int32), ("batch", "seq")),
             used=jnp.zeros((), jnp.int32),
+            blank=True,
         )
 
-    def claim(self, positions: Int[Array, "batch seq"]) -> "KVCache":
-        """The cache with its next slots set aside for tokens at `positions`."""
-        return dataclasses.replace(
-            self,
+    def append(
+        self,
+        positions: Int[Array, "batch seq"],
+        key: Float[Array, "layers batch kv_heads seq head_dim"],
+        value: Float[Array, "layers batch kv_heads seq head_dim"],
+    ) -> "KVCache":
+        """The cache with the next tokens in its next slots."""
+        at = (0, 0, 0, self.used, 0)
+        return KVCache(
+            key=lax.dynamic_update_slice(self.key, key.astype(self.key.dtype), at),
+            value=lax.dynamic_update_slice(self.value, value.astype(self.value.dtype), at),
             positions=lax.dynamic_update_slice(self.positions, positions, (0, self.used)),
             used=self.used + positions.shape[1],
-        )
-
-    def write(
-        self,
-        layer: Int[Array, ""],
-        key: Float[Array, "batch kv_heads seq head_dim"],
-        value: Float[Array, "batch kv_heads seq head_dim"],
-    ) -> "KVCache":
-        """The cache with keys and values of one layer in the slots claimed last."""
-        at = (layer, 0, 0, self.used - key.shape[2], 0)
-
-        def updated(whole: jax.Array, part: jax.Array) -> jax.Array:
-            return lax.dynamic_update_slice(whole, part[None].astype(whole.dtype), at)
-
-        return dataclasses.replace(
-            self, key=updated(self.key, key), value=updated(self.value, value)
         )

@@ -67,17 +67,22 @@ def test_a_query_sees_its_segment_up_to_itself_through_the_window(window, softca
 @pytest.mark.parametrize("window", [None, 3])
 def test_a_cache_is_seen_by_position_whatever_the_order_of_its_slots(window):
     query, key, value = _inputs()
-    query = query[:, :2]
-    key_positions = np.array([[4, 0, 1, 2, 3, 5, 6, 7, EMPTY, EMPTY, EMPTY, EMPTY]] * 2)
-    positions = np.array([[6, 7], [3, 4]])
-    visibility = Visibility(jnp.asarray(positions), jnp.asarray(key_positions))
-    got = attend(query, key, value, visibility, scale=_SCALE, window=window)
+    stored = np.array([[4, 0, 1, 2, 3, 5, EMPTY, EMPTY]] * 2)
+    positions = np.array([[EMPTY, 6, 7, 8], [EMPTY, 3, 4, 5]])  # padding on the left
+    got = attend(
+        query[:, 8:], key[:, :, 8:], value[:, :, 8:],
+        Visibility(jnp.asarray(positions), jnp.asarray(stored)), scale=_SCALE, window=window,
+        cache=(key[:, :, :8], value[:, :, :8]),
+    )  # fmt: skip
+    places = np.concatenate([stored, positions], axis=1)
 
     def sees(b, q, k):
-        distance = positions[b, q] - key_positions[b, k]
+        distance = positions[b, max(q, 9) - 8] - places[b, k]  # of padding anything may come
         return distance >= 0 and (window is None or distance < window)
 
-    np.testing.assert_allclose(got, _by_loops(query, key, value, sees), atol=1e-5)
+    expected = _by_loops(query, key, value, sees)
+    np.testing.assert_allclose(got[:, 1:], expected[:, 9:], atol=1e-5)
+    assert np.isfinite(got).all()
 
 
 @pytest.mark.parametrize("window", [None, 2, 6])
