@@ -64,6 +64,20 @@ def test_a_query_sees_its_segment_up_to_itself_through_the_window(window, softca
     np.testing.assert_allclose(got, _by_loops(query, key, value, sees, softcap), atol=1e-5)
 
 
+@pytest.mark.parametrize("window", [None, 1, 3, 7])
+def test_blocks_of_queries_make_no_difference(window, monkeypatch):
+    segment_ids, positions = _packed()
+    visibility = Visibility(positions, segment_ids=segment_ids)
+
+    def reference(q, k, v):
+        return attention._xla(q, k, v, visibility, _SCALE, window, None)
+
+    operands = _inputs()
+    whole = _with_gradients(reference, *operands)
+    monkeypatch.setattr(attention, "_QUERY_BLOCK", 5)
+    _assert_equal(_with_gradients(reference, *operands), whole, 1e-5)
+
+
 @pytest.mark.parametrize("window", [None, 3])
 def test_a_cache_is_seen_by_position_whatever_the_order_of_its_slots(window):
     query, key, value = _inputs()
