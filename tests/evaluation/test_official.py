@@ -38,6 +38,15 @@ def test_wrong_number_of_predictions(sentibench_dir):
         official.score("absa/opener", [], sentibench_dir)
 
 
+@pytest.mark.sentibench
+def test_predictions_that_are_no_label_index(sentibench_dir):
+    for wrong in ("2", "positive", -1, 0.5, None, np.nan):
+        with pytest.raises(ValueError, match=rf"{wrong!r} is no prediction for sc/imdb, expected"):
+            official.score("sc/imdb", [wrong] * 1000, sentibench_dir)
+    same = [official.score("sc/imdb", one, sentibench_dir) for one in ("1" * 1000, np.ones(1000))]
+    assert same[0] == same[1]
+
+
 def _gold_sequences(name, sentibench_dir):
     dataset = load_dataset(name, sentibench_dir)
     return [label_sequence(dataset.task, item) for item in dataset.test]
