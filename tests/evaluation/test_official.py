@@ -1,6 +1,7 @@
 """The stable surface, end to end, on official vectors and on gold answers."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,6 +41,7 @@ def test_wrong_number_of_predictions(sentibench_dir):
 
 @pytest.mark.sentibench
 def test_predictions_that_are_no_label_index(sentibench_dir):
+    wrong: Any
     for wrong in ("2", "positive", -1, 0.5, None, np.nan):
         with pytest.raises(ValueError, match=rf"{wrong!r} is no prediction for sc/imdb, expected"):
             official.score("sc/imdb", [wrong] * 1000, sentibench_dir)
