@@ -114,7 +114,8 @@ def score(
       answers of each parse status (`answers_ok`, ...) and `tuples_dropped`.
 
     Raises:
-      ValueError: If the number of predictions is not that of the test items.
+      ValueError: If the number of predictions is not that of the test items, or one for a label
+        task is no label index.
     """
     data = load_dataset(dataset, data_dir)
     return scoring.score(data.task, data.test, predictions, options)
@@ -138,7 +139,8 @@ def sentence_counts(
       The counts, and the function from their sum to the scores.
 
     Raises:
-      ValueError: If the number of predictions is not that of the test items.
+      ValueError: If the number of predictions is not that of the test items, or one for a label
+        task is no label index.
     """
     data = load_dataset(dataset, data_dir)
     return scoring.sentence_counts(data.task, data.test, predictions, options)

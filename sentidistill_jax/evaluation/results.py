@@ -96,7 +96,10 @@ def answer_lines(
 def _readable(item: object) -> list[str] | str:
     if isinstance(item, tuple) and all(isinstance(field, str) for field in item):
         return list(item)
-    return repr(item)
+    try:
+        return repr(item)
+    except ValueError:  # Python reads hexadecimal ints of any size but does not print them
+        return f"a {type(item).__name__} with an int of thousands of digits"
 
 
 def summarise(

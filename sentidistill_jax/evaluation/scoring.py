@@ -34,7 +34,7 @@ def score(
       `f1` first, then what goes with it.
 
     Raises:
-      ValueError: If the number of predictions is not that of the items.
+      ValueError: If the number of predictions is not that of the items, or one is no label index.
     """
     if task.label_words:
         return _as_floats(metrics.label_scores(_label_counts(task, items, predictions).sum(axis=0)))
@@ -70,7 +70,7 @@ def sentence_counts(
       The counts, and the function from their sum to the scores.
 
     Raises:
-      ValueError: If the number of predictions is not that of the items.
+      ValueError: If the number of predictions is not that of the items, or one is no label index.
     """
     if task.label_words:
         return _label_counts(task, items, predictions), metrics.label_scores
@@ -82,7 +82,14 @@ def sentence_counts(
 
 def _label_counts(task: Task, items: Sequence[Item], predictions: Predictions) -> np.ndarray:
     _check_length(task, items, predictions)
-    predicted = np.array([int(label) for label in predictions])
+    indices = {as_given: at for at in range(len(task.labels)) for as_given in (at, str(at))}
+    for label in predictions:
+        if label not in indices:
+            raise ValueError(
+                f"{label!r} is no prediction for {task.name}, expected an index into"
+                f" {list(task.labels)}, as an integer or a digit."
+            )
+    predicted = np.array([indices[label] for label in predictions])
     expected = np.array([gold.gold_label_index(task, item) for item in items])
     return metrics.label_counts(expected, predicted, len(task.labels))
 

@@ -11,6 +11,7 @@ from sentidistill_jax.reporting.page import render_page
 from sentidistill_jax.reporting.plot import plot
 from sentidistill_jax.reporting.runs import Model, Texts, read_scores, read_training
 from sentidistill_jax.reporting.tables import table
+from sentidistill_jax.workdir import Workdir
 
 _TABLE_FILES: dict[Format, str] = {
     "text": "table.txt",
@@ -49,7 +50,9 @@ def report(
         raise ValueError(f"num_examples={num_examples}, expected 0 or more.")
     models = read_scores(workdirs)
     base = _find(models, reference)
-    comparisons = compare(models, base, _texts(workdirs), num_examples=num_examples)
+    bench = os.environ.get(DATA_DIR_VARIABLE)
+    texts = Texts(workdirs, pathlib.Path(bench) if bench else None)
+    comparisons = compare(models, base, texts, num_examples=num_examples)
     page = render_page(models, read_training(workdirs), base, comparisons)
     rendered = table(models, format)
     output.mkdir(parents=True, exist_ok=True)
@@ -59,26 +62,50 @@ def report(
     return rendered
 
 
-def against(workdir: pathlib.Path, name: str, reference: str) -> dict[str, Comparison]:
-    """Paired tests of one evaluated model against another, by set.
+def check_reference(workdir: Workdir, name: str, reference: str) -> None:
+    """Refuses what `against` would refuse, before the evaluation that it waits for.
 
     Raises:
-      ValueError: If one was not evaluated, or they have no example in common.
+      ValueError: If the model would be tested against itself, or the reference was not evaluated.
+    """
+    if reference == name:
+        raise ValueError(f"{name!r} cannot be tested against itself; choose another name.")
+    if not (workdir.evaluation(reference) / "scores.json").is_file():
+        raise ValueError(
+            f"{reference!r} is not an evaluated model of {workdir.root}; run `sentidistill"
+            " evaluate` for it first."
+        )
+
+
+def against(
+    workdir: pathlib.Path, name: str, reference: str, sentibench_dir: pathlib.Path | None
+) -> dict[str, Comparison | None]:
+    """Paired tests of one evaluated model against another.
+
+    Args:
+      workdir: Working directory of both.
+      name: The model.
+      reference: What it is tested against.
+      sentibench_dir: Folder of SentiBench, without which OpeNER cannot be scored anew; or None.
+
+    Returns:
+      Set -> its test, of every set that both were asked. None if it cannot be paired: other
+      examples, or other gold answers.
+
+    Raises:
+      ValueError: If one was not evaluated, or no set can be paired.
     """
     models = read_scores([workdir])
     model, base = _find(models, name), _find(models, reference)
-    found = compare([model], base, _texts([workdir]), num_examples=0)
+    found = compare([model], base, Texts([workdir], sentibench_dir), num_examples=0)
     if not found:
         raise ValueError(
-            f"{name!r} and {reference!r} have no predictions for the same examples; evaluate two"
-            " models on the same sets."
+            f"{name!r} and {reference!r} have no predictions for the same examples with the same"
+            " gold answers; evaluate two models on the same sets."
         )
-    return {set_name: comparison for (_, set_name), comparison in found.items()}
-
-
-def _texts(workdirs: Sequence[pathlib.Path]) -> Texts:
-    bench = os.environ.get(DATA_DIR_VARIABLE)
-    return Texts(workdirs, pathlib.Path(bench) if bench else None)
+    return {
+        set_name: found.get((name, set_name)) for set_name in model.sets if set_name in base.sets
+    }
 
 
 def _find(models: Sequence[Model], name: str | None) -> Model:

@@ -1,6 +1,7 @@
 """The stable surface, end to end, on official vectors and on gold answers."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +37,16 @@ def test_wrong_number_of_predictions(sentibench_dir):
         official.score("sc/imdb", "011", sentibench_dir)
     with pytest.raises(ValueError, match=r"0 predictions for absa/opener, expected 499"):
         official.score("absa/opener", [], sentibench_dir)
+
+
+@pytest.mark.sentibench
+def test_predictions_that_are_no_label_index(sentibench_dir):
+    wrong: Any
+    for wrong in ("2", "positive", -1, 0.5, None, np.nan):
+        with pytest.raises(ValueError, match=rf"{wrong!r} is no prediction for sc/imdb, expected"):
+            official.score("sc/imdb", [wrong] * 1000, sentibench_dir)
+    same = [official.score("sc/imdb", one, sentibench_dir) for one in ("1" * 1000, np.ones(1000))]
+    assert same[0] == same[1]
 
 
 def _gold_sequences(name, sentibench_dir):

@@ -1,6 +1,7 @@
 """Parsers of the four fine-grained tasks: tables of cases, official vectors, hostile text."""
 
 import time
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from sentidistill_jax.evaluation.options import OFFICIAL, ScoringOptions
 from sentidistill_jax.evaluation.parsing import OpenerAnswer, ParseStatus, parse_answer
+from sentidistill_jax.evaluation.parsing.lenient import read_lenient
 from sentidistill_jax.evaluation.parsing.literal import MAX_LITERAL_CHARS, read_literal
 from sentidistill_jax.evaluation.sentiment_graph import Opinion, to_tokens
 from sentidistill_jax.evaluation.tasks import TASKS
@@ -244,6 +246,10 @@ HOSTILE = {
     "null bytes": "[('a\0', 'b')]\0",
     "surrogates": "[('\ud800', 'b')]",
     "code": "__import__('os').abort()",
+    "code within a pair": "[('food', __import__('os').abort())]",
+    "code in a string": "[('food', f'{__import__(\"os\").abort()}')]",
+    "attributes of a literal": "().__class__.__base__.__subclasses__()",
+    "many parts": str([("NULL", " AND ".join(map(str, range(5_500))), "x", "positive")]),
 }
 
 
@@ -257,6 +263,20 @@ def test_hostile_answers_take_bounded_time(task, answer, options):
         for opinion in parsed.opinions:
             to_tokens(opinion, SENTENCE)
     assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_answers_take_bounded_memory(answer):
+    """Syntax trees included: their nodes are Python's own allocations, which are traced."""
+    tracemalloc.start()
+    try:
+        read_lenient(answer)
+        for task in FINE_GRAINED:
+            _parse(task, answer)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 60e6
 
 
 def test_literal_limit_is_far_above_what_150_tokens_can_say():

@@ -164,6 +164,15 @@ def test_a_served_model_may_answer_on_the_second_line(sentibench_dir, load):
     assert [line["answer"] for line in lines] == ["[('a', 'positive')]"] * 2
 
 
+@pytest.mark.parametrize("name", [name for name, task in TASKS.items() if not task.label_words])
+def test_junk_in_an_answer_can_be_written_down(name, load):
+    """An int that Python reads but refuses to print, a lone surrogate, an infinity."""
+    junk = f"[(0x{'f' * 4000}, 'positive', 'b', 'c'), ('\\ud800', 'positive'), (1e999, 'positive')]"
+    items = load(name).test[:1]
+    (line,) = results.answer_lines(TASKS[name], items, 42, [Completion(junk, True)], [junk])
+    assert json.loads(json.dumps(line)) == line
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

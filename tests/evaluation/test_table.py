@@ -34,6 +34,12 @@ def test_runs_are_rounded_then_averaged_reruns_included():
     assert row.seeds == (42, 52)
 
 
+def test_ties_round_as_plain_sums_do():
+    """60.945, which a plain sum of floats misses by the last bit, upwards."""
+    row = _only_row([_run(f1=f1) for f1 in (0.48, 0.2324, 0.8019, 0.9235)])
+    assert f"{row.values['sc/imdb']:.2f}" == "60.95"
+
+
 def test_deviation_is_over_seeds_not_over_runs():
     row = _only_row([_run(f1=0.5), _run(f1=0.7), _run(seed=52, f1=0.8)])
     assert row.deviations["sc/imdb"] == pytest.approx(20 / 2**0.5)  # of 60 and 80

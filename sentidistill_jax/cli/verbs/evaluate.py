@@ -31,15 +31,20 @@ def _run(values: flags.FlagValues) -> None:
     from sentidistill_jax.reporting.runs import read_scores
     from sentidistill_jax.reporting.tables import table
     from sentidistill_jax.stages import evaluate
-    from sentidistill_jax.stages.report import against
+    from sentidistill_jax.stages.corpus import sentibench_dir
+    from sentidistill_jax.stages.report import against, check_reference
     from sentidistill_jax.stages.students import take_whole
     from sentidistill_jax.stages.teacher import load_teacher
 
     config, workdir = values.config, common.workdir(values)
     name = values.name or values.model.rstrip("/").split("/")[-1]
-
     if values.model == "teacher":
         name = "teacher-raw"
+    # The teacher's calibrated scores come into being together with the raw ones.
+    if values.against and (values.model, values.against) != ("teacher", "teacher-calibrated"):
+        check_reference(workdir, name, values.against)
+
+    if values.model == "teacher":
         evaluate.evaluate_teacher(config, workdir, lambda: load_teacher(config, workdir))
     elif values.model == "endpoint":
         evaluate.evaluate_endpoint(name, config, workdir)
@@ -51,8 +56,13 @@ def _run(values: flags.FlagValues) -> None:
     print(table(models, values.format))
     if values.against:
         print(f"\n{name} against {values.against}: difference in F1, points, and its p-value")
-        for set_name, test in against(workdir.root, name, values.against).items():
-            print(f"{set_name:32}{100 * test.difference:+7.2f}  p = {test.p_value:.4f}")
+        tests = against(workdir.root, name, values.against, sentibench_dir(config))
+        for set_name, test in tests.items():
+            if test is None:
+                print(f"{set_name:32} cannot be paired: other examples or other gold answers")
+            else:
+                difference, p_value = 100 * test.difference, f"p = {test.p_value:.4f}"
+                print(f"{set_name:32}{difference:+7.2f}  {p_value}  {test.examples} examples")
 
 
 VERB = Verb(_flags, _run)

@@ -1,0 +1,105 @@
+"""One evaluated model tested against another: numbers by hand, and `evaluate --against`."""
+
+import json
+import shutil
+import sys
+
+import jax
+import pytest
+from helpers import byte_tokenizer, random_model
+
+from sentidistill_jax.cli import main
+from sentidistill_jax.corpus.records import write_records
+from sentidistill_jax.corpus.user_texts import UserText
+from sentidistill_jax.export import export
+from sentidistill_jax.sharding import make_mesh
+from sentidistill_jax.stages.report import against
+
+from .write_run import POLARITY, label_lines, scores_of, write_model
+
+SET, OTHER = "held_out/reviews", "held_out/tweets"
+GOLD = [0, 1, 0, 1, 0, 1, 0, 1]
+HALF = [1, 0, 1, 0, 0, 1, 0, 1]  # two of each label are wrong: F1 of 1/2 for both
+
+
+def write(workdir, name, sets):
+    lines = [line for of_set in sets.values() for line in of_set]
+    write_model(workdir, name, {key: scores_of(of_set) for key, of_set in sets.items()}, lines)
+
+
+def test_difference_and_p_value_by_hand(tmp_path):
+    """Of the 16 ways to exchange the four disagreements, all and none are as extreme."""
+    write(tmp_path, "half", {SET: label_lines(SET, GOLD, HALF)})
+    write(tmp_path, "right", {SET: label_lines(SET, GOLD, GOLD)})
+    for name, reference, difference in (("right", "half", 0.5), ("half", "right", -0.5)):
+        (test,) = against(tmp_path, name, reference, None).values()
+        assert test is not None
+        assert (test.difference, test.examples) == (difference, 8)
+        assert test.p_value == pytest.approx(2 / 16, abs=0.01)
+
+
+def test_other_examples_and_other_gold_are_not_paired(tmp_path):
+    write(
+        tmp_path, "one", {SET: label_lines(SET, GOLD, HALF), OTHER: label_lines(OTHER, GOLD, HALF)}
+    )
+    other_gold = label_lines(OTHER, GOLD[::-1], HALF)
+    write(tmp_path, "two", {SET: label_lines(SET, GOLD, GOLD), OTHER: other_gold})
+    tests = against(tmp_path, "one", "two", None)
+    assert tests[SET] is not None and tests[OTHER] is None
+    other_ids = [line | {"id": f"x{line['id']}"} for line in label_lines(SET, GOLD, GOLD)]
+    write(tmp_path, "three", {SET: other_ids, OTHER: other_gold})
+    with pytest.raises(ValueError, match="'one' and 'three' have no predictions for the same"):
+        against(tmp_path, "one", "three", None)
+
+
+CONFIG = """
+from configs import base
+
+def get_config():
+    config = base.get_config()
+    config.student.dtype = "float32"
+    return config
+"""
+
+
+@pytest.mark.usefixtures("one_device")
+def test_evaluate_against_another_models_scores(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("SENTIBENCH_DIR", raising=False)
+    monkeypatch.setattr(sys, "argv", sys.argv)  # main() replaces it
+    model, run = tmp_path / "tiny", tmp_path / "run"
+    export(random_model(make_mesh({}, jax.devices()[:1]), byte_tokenizer(POLARITY)), model)
+    texts = [
+        UserText(f"id{at}", "movie", f"Text {at}.", "held_out", POLARITY[gold])
+        for at, gold in enumerate(GOLD)
+    ]
+    write_records(run / "texts" / "held_out.jsonl", texts, UserText)
+    (tmp_path / "config.py").write_text(CONFIG)
+
+    def evaluate(name, *flags):
+        config, workdir = f"--config={tmp_path / 'config.py'}", f"--workdir={run}"
+        code = main(["evaluate", config, workdir, f"--model={model}", f"--name={name}", *flags])
+        return code, capsys.readouterr()
+
+    for reference, message in (("two", "'two' is not an evaluated"), ("one", "against itself")):
+        code, said = evaluate("one", f"--against={reference}")
+        assert code == 2 and message in said.err
+        assert not (run / "evaluation").exists()  # refused before the work
+
+    assert evaluate("one")[0] == 0
+    one, two = (run / "evaluation" / name for name in ("one", "two"))
+    shutil.copytree(one, two)
+    lines = [json.loads(line) for line in (one / "predictions.jsonl").read_text().splitlines()]
+    first = POLARITY.index(lines[0]["predicted"])
+    changed = [lines[0] | {"predicted": POLARITY[1 - first]}, *lines[1:]]
+    (two / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in changed))
+    scores = json.loads((one / "scores.json").read_text())
+    (two / "scores.json").write_text(json.dumps(scores | {"model": "two"}))
+
+    code, said = evaluate("one", "--against=two")
+    difference = 100 * (scores_of(lines)["f1"] - scores_of(changed)["f1"])
+    assert code == 0 and abs(difference) > 1
+    # Whichever way the one disagreement is exchanged, the difference is as large.
+    assert said.out.splitlines()[-2:] == [
+        "one against two: difference in F1, points, and its p-value",
+        f"{SET:32}{difference:+7.2f}  p = 1.0000  8 examples",
+    ]
