@@ -1,15 +1,17 @@
-"""Plans as a Markdown table and, with --plot, tokens per second over chips.
+"""Plans as a Markdown table and, with --plot, how they change with the number of chips.
 
 sentidistill plan --config=configs/pod.py --topology=v5e:4x4 --output=plans/1b-16.json ...
-python benchmarks/plan_table.py plans/*.json [--plot scaling.png]
+python benchmarks/plan_table.py plans/*.json [--plot scaling.svg]
 
-A row is named after its file; the plot joins the training plans that are given, in order of chips.
+A row is named after its file; the plot shows the plans that are given in order of chips: tokens per
+second, peak memory, and bytes that one device sends in a step.
 Bounds from the compiler's output and published peak rates: nothing here is measured.
 """
 
 import argparse
 import json
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 HEADER = (
@@ -39,15 +41,39 @@ def row(path: pathlib.Path, plan: dict[str, Any]) -> str:
 
 
 def plot(plans: list[dict[str, Any]], path: pathlib.Path) -> None:
-    """Both bounds over chips beside the line from the smallest plan."""
+    """Both bounds, peak memory and what is sent over chips, of the plans that fit."""
     import matplotlib
 
     matplotlib.use("Agg")
+    matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "plans", "font.size": 8}
     import matplotlib.pyplot as plt
 
     plans = sorted((plan for plan in plans if plan["fits"]), key=lambda plan: plan["chips"])
+    figure, panels = plt.subplots(1, 3, figsize=(10, 3), layout="constrained")
+    _plot_rates(panels[0], plans)
+    resident = [sum(plan["resident_gib"].values()) for plan in plans]
+    step = [plan["peak_gib"] - size for plan, size in zip(plans, resident, strict=True)]
+    _stack(panels[1], plans, {"parameters and optimizer": resident, "the step itself": step})
+    panels[1].set_ylabel("peak GiB per device")
+    kinds = {(one["kind"], one["network"]) for plan in plans for one in plan["collectives"]}
+    sent = {
+        f"{kind}, {network}": [
+            sum(
+                one["sent_bytes"] / 2**30
+                for one in plan["collectives"]
+                if (one["kind"], one["network"]) == (kind, network)
+            )
+            for plan in plans
+        ]
+        for kind, network in sorted(kinds)
+    }
+    _stack(panels[2], plans, {name: sizes for name, sizes in sent.items() if max(sizes) > 0.01})
+    panels[2].set_ylabel("GiB sent by one device in a step")
+    figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _plot_rates(axes: Any, plans: list[dict[str, Any]]) -> None:
     chips = [plan["chips"] for plan in plans]
-    figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
     for bound, words in (("overlapped", "all overlaps"), ("serial", "nothing overlaps")):
         rates = [plan[bound]["tokens_per_second"] for plan in plans]
         axes.plot(chips, rates, marker="o", label=words)
@@ -57,7 +83,16 @@ def plot(plans: list[dict[str, Any]], path: pathlib.Path) -> None:
     axes.set_xticks(chips, [str(n) for n in chips])
     axes.minorticks_off()
     axes.legend()
-    figure.savefig(path, dpi=150)
+
+
+def _stack(axes: Any, plans: list[dict[str, Any]], parts: Mapping[str, Sequence[float]]) -> None:
+    names = [str(plan["chips"]) for plan in plans]
+    below = [0.0] * len(plans)
+    for label, sizes in parts.items():
+        axes.bar(names, sizes, bottom=below, label=label)
+        below = [low + size for low, size in zip(below, sizes, strict=True)]
+    axes.set(xlabel="chips", ylim=(0, 1.5 * max(below)))
+    axes.legend(loc="upper right")
 
 
 def main() -> None:

@@ -9,7 +9,9 @@ to the coordinator every second and reads those of the others; the first that mi
 `PEER_SECONDS` says so and ends its process with the code that makes a scheduler start all again.
 """
 
+import contextvars
 import dataclasses
+import functools
 import os
 import pathlib
 import re
@@ -17,8 +19,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NoReturn, ParamSpec
 
 import jax
 from jax.experimental import multihost_utils
@@ -28,7 +30,10 @@ from sentidistill_jax.errors import EXIT_RESTART
 START_SECONDS = 600  # for all processes to appear: slow hosts pull images for minutes
 PEER_SECONDS = 30  # without a sign of life, after which a peer is taken for lost
 _BEAT_SECONDS = 1.0
+_alone = contextvars.ContextVar("alone", default=False)  # the leader at work for all
 _VARIABLES = tuple(f"SENTIDISTILL_{x}" for x in ("COORDINATOR", "NUM_PROCESSES", "PROCESS_ID"))
+
+Arguments = ParamSpec("Arguments")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,5 +272,25 @@ def is_leader() -> bool:
 
 def wait_for_all(point: str) -> None:
     """Returns once every process has come to this point of the program."""
-    if jax.process_count() > 1:
+    if jax.process_count() > 1 and not _alone.get():
         multihost_utils.sync_global_devices(point)
+
+
+def by_leader(function: Callable[Arguments, object]) -> Callable[Arguments, None]:
+    """Process 0 does it for all; the others wait, and may then read what it has written.
+
+    All processes must call it. The leader waits for nobody inside, so that one such function may
+    call another. What it raises ends its process, and that the ones that wait for it.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        if is_leader():
+            token = _alone.set(True)
+            try:
+                function(*args, **kwargs)
+            finally:
+                _alone.reset(token)
+        wait_for_all(f"process 0 has done {function.__qualname__}")
+
+    return wrapped

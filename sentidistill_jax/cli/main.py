@@ -36,7 +36,9 @@ VERBS = {
     "demo": "the whole story on a laptop: both stages, before and after",
 }
 # Those that may be one of several processes of a job.
-_DISTRIBUTED = ("corpus", "teach", "train", "evaluate")
+_DISTRIBUTED = ("corpus", "teach", "train", "evaluate", "export")
+# Where a process of a job reads its number; process 0 does the other verbs, the rest nothing.
+_PROCESS_NUMBERS = ("SENTIDISTILL_PROCESS_ID", "SLURM_PROCID")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +82,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SyntaxError as error:
         return _fail(f"{error.filename}:{error.lineno} is no Python config: {error.msg}.")
     if name not in _DISTRIBUTED:
+        number = next(filter(None, map(os.environ.get, _PROCESS_NUMBERS)), "0")
+        if number != "0":
+            print(f"process {number} of a job leaves {name!r} to process 0.", file=sys.stderr)
+            return 0
         return _run(module.VERB, values)
     distributed = importlib.import_module("sentidistill_jax.distributed")
     try:

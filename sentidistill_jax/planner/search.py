@@ -154,15 +154,17 @@ def fastest(
     *,
     limit: int,
 ) -> Iterator[Tried]:
-    """Compiles settings of the grid until each mesh has one that fits, at most `limit` in all.
+    """Compiles settings of the grid, mesh by mesh, at most `limit` in all.
 
-    A mesh on which the state alone does not fit is skipped. Once a setting of a mesh fits, those
-    after it would only compute more.
+    A mesh on which the state alone does not fit is skipped. Of the others, settings are compiled
+    until one that fits is no faster than one before it. The first that fits computes least, but
+    what is computed again need not go through HBM, so the next may still be faster.
     """
     left = limit
     for settings in grid(setting, topology):
         if not settings or resident(settings[0]) > topology.chip.hbm_gib * 2**30:
             continue
+        shortest = math.inf
         for candidate in settings:
             if not left:
                 return
@@ -170,18 +172,19 @@ def fastest(
             tried = Tried(candidate, compile(candidate))
             yield tried
             if tried.compiled.fits:
-                break
+                seconds = seconds_per_token(tried, topology)
+                if seconds >= shortest:
+                    break
+                shortest = seconds
 
 
 def best(tried: list[Tried], topology: Topology) -> Tried | None:
     """The one with the smallest expected time per token; None if none fits."""
-
-    def seconds_per_token(candidate: Tried) -> float:
-        if not candidate.compiled.fits:
-            return math.inf
-        workload = candidate.setting.workload
-        time = step_time(candidate.compiled, workload.flops(), topology)
-        return time.serial / workload.tokens
-
     fitting = [candidate for candidate in tried if candidate.compiled.fits]
-    return min(fitting, key=seconds_per_token, default=None)
+    return min(fitting, key=lambda one: seconds_per_token(one, topology), default=None)
+
+
+def seconds_per_token(tried: Tried, topology: Topology) -> float:
+    """Where nothing overlaps, of a setting that fits."""
+    workload = tried.setting.workload
+    return step_time(tried.compiled, workload.flops(), topology).serial / workload.tokens

@@ -14,9 +14,10 @@ from sentidistill_jax.corpus.icldist import MINIMAL, TASKS, build_prompt
 from sentidistill_jax.corpus.leakage import LeakageReport, load_test_sentences
 from sentidistill_jax.corpus.records import Prompt, read_records, write_records
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText, load_user_texts
+from sentidistill_jax.distributed import by_leader
 from sentidistill_jax.settings import Config
 from sentidistill_jax.stages.endpoint import EndpointTeacher, teacher_settings
-from sentidistill_jax.stages.teacher import Teacher
+from sentidistill_jax.stages.teacher import Teacher, run_by_askers
 from sentidistill_jax.teacher.annotate import Annotation
 from sentidistill_jax.workdir import Workdir
 
@@ -40,6 +41,7 @@ def sentibench_dir(config: Config) -> pathlib.Path | None:
     return pathlib.Path(named)
 
 
+@by_leader
 def prepare_texts(config: Config, workdir: Workdir) -> None:
     """Reads, cleans, guards and samples the user texts, once per working directory."""
     bench = sentibench_dir(config)
@@ -112,6 +114,12 @@ def annotate(
     config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher | EndpointTeacher]
 ) -> None:
     """Has the teacher label training texts in the sentiment tasks; resumes between chunks."""
+    run_by_askers(_annotate, config)(config, workdir, load_teacher)
+
+
+def _annotate(
+    config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher | EndpointTeacher]
+) -> None:
     texts_path = workdir.texts / "train.jsonl"
     artifact = Artifact(
         workdir.annotations,
@@ -130,11 +138,10 @@ def annotate(
     labellers = {task: teacher.labeller(task, config.annotate) for task in config.annotate.tasks}
     for task, labeller in labellers.items():
         labeller.prior(config.annotate.priors.get(task))
-    artifact.begin()
+    by_leader(artifact.begin)()
     texts = read_records(texts_path, UnlabelledText)
     annotations: list[Annotation] = []
     offsets: dict[str, list[list[float]]] = {}
-    shares: dict[str, dict[str, int]] = {}
     for task, most in config.annotate.tasks.items():
         chosen = _spread(texts, most)
         labeller = labellers[task]
@@ -148,15 +155,26 @@ def annotate(
             parts.append(np.load(part))
         scores = np.concatenate(parts)
         fitted = labeller.offsets(scores, config.annotate.priors.get(task))
-        of_task = labeller.annotations(chosen, scores, fitted)
-        annotations += of_task
+        annotations += labeller.annotations(chosen, scores, fitted)
         offsets[task] = fitted.tolist()
-        shares[task] = Counter(annotation.label for annotation in of_task)
-    write_records(workdir.annotations / "annotations.jsonl", annotations, Annotation)
-    write_json(workdir.annotations / "offsets.json", offsets)
+    _write_annotations(artifact, annotations, offsets)
+
+
+@by_leader
+def _write_annotations(
+    artifact: Artifact,
+    annotations: Sequence[Annotation],
+    offsets: Mapping[str, list[list[float]]],
+) -> None:
+    write_records(artifact.directory / "annotations.jsonl", annotations, Annotation)
+    write_json(artifact.directory / "offsets.json", offsets)
+    shares: dict[str, Counter[str]] = {task: Counter() for task in offsets}
+    for annotation in annotations:
+        shares[annotation.task][annotation.label] += 1
     artifact.finish({"labels": shares})
 
 
+@by_leader
 def _save(path: pathlib.Path, array: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp.npy")
@@ -179,6 +197,7 @@ def check_stage(config: Config) -> None:
         raise ValueError(f"stage={config.stage!r} must be 'knowdist' or 'icldist'.")
 
 
+@by_leader
 def build_prompts(config: Config, workdir: Workdir) -> None:
     """Writes the prompts of `config.stage`."""
     texts_path = workdir.texts / "train.jsonl"

@@ -8,6 +8,7 @@ from sentidistill_jax.artifact import Artifact, file_fingerprint, fingerprint
 from sentidistill_jax.corpus.records import Prompt, read_records
 from sentidistill_jax.corpus.user_texts import UnlabelledText
 from sentidistill_jax.data.teacher_cache import TEXT_MODE, CacheManifest
+from sentidistill_jax.distributed import by_leader
 from sentidistill_jax.endpoint.client import Endpoint
 from sentidistill_jax.endpoint.journal import Journal
 from sentidistill_jax.endpoint.model import EndpointModel
@@ -59,10 +60,11 @@ class EndpointTeacher:
         return LabelTeacher(self.model.label_logprobs, task, settings.k_shot, settings.draws)
 
 
+@by_leader
 def teach_from_endpoint(config: Config, workdir: Workdir) -> None:
     """Writes the teacher cache of `config.stage` from a server's answers.
 
-    One process does it. Answers go to `journal.jsonl` as they come; run again, only what is missing
+    Answers go to `journal.jsonl` as they come; run again, only what is missing
     is asked for, and the shards are written from the journal.
 
     Raises:

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from sentidistill_jax import __version__, sharding
@@ -16,6 +15,7 @@ from sentidistill_jax.corpus.icldist import TASKS as ICL_TASKS
 from sentidistill_jax.corpus.icldist import build_prompt
 from sentidistill_jax.corpus.records import read_records
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText, two_class_sets
+from sentidistill_jax.distributed import by_leader
 from sentidistill_jax.endpoint.journal import Journal
 from sentidistill_jax.endpoint.model import EndpointModel
 from sentidistill_jax.evaluation.metrics import label_counts, label_scores
@@ -40,7 +40,7 @@ from sentidistill_jax.stages.sentibench import (
     served_subject,
 )
 from sentidistill_jax.stages.students import student_caches, trained_fingerprint
-from sentidistill_jax.stages.teacher import Teacher, make_engine
+from sentidistill_jax.stages.teacher import Teacher, make_engine, run_by_askers
 from sentidistill_jax.teacher.annotate import WordScorer
 from sentidistill_jax.teacher.calibration import ensemble
 from sentidistill_jax.training.train import load_student
@@ -68,6 +68,12 @@ def evaluate_teacher(
     config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher | EndpointTeacher]
 ) -> None:
     """Scores the teacher raw and calibrated; the offsets come from training texts."""
+    run_by_askers(_evaluate_teacher, config)(config, workdir, load_teacher)
+
+
+def _evaluate_teacher(
+    config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher | EndpointTeacher]
+) -> None:
     made_from = {
         "teacher": teacher_settings(config),
         "annotations": file_fingerprint(workdir.annotations / "manifest.json"),
@@ -126,6 +132,7 @@ def evaluate_student(name: str, config: Config, workdir: Workdir) -> None:
     evaluate(artifact, config, workdir, zero_shot(scores, name), subject)
 
 
+@by_leader
 def evaluate_endpoint(name: str, config: Config, workdir: Workdir) -> None:
     """Scores the model of `config.teacher.endpoint` by itself; its answers are kept in a journal.
 
@@ -178,8 +185,10 @@ def evaluate(
     workdir: Workdir,
     labeller: Labeller,
     subject: Subject | None,
-) -> dict[str, Any]:
-    """Writes scores.json and predictions.jsonl of one model, and returns the scores.
+) -> None:
+    """Writes scores.json and predictions.jsonl of one model.
+
+    All processes that run the model call it.
 
     Args:
       artifact: Where they go; its folder is named after the model.
@@ -190,7 +199,7 @@ def evaluate(
     """
     directory = artifact.directory
     if artifact.finished:
-        return json.loads((directory / "scores.json").read_text())
+        return
     held_out = two_class_sets(read_records(workdir.texts / "held_out.jsonl", UserText))
     labels = ICL_TASKS["sentiment"].labels
     sets: dict[str, dict[str, Any]] = {}
@@ -211,22 +220,28 @@ def evaluate(
     }
     if subject is not None and asked(config):
         entries, lines, generation = evaluate_sentibench(
-            config, subject, directory / "parts", directory.name, artifact.begin
+            config, subject, directory / "parts", directory.name, by_leader(artifact.begin)
         )
         sets |= {set_name(dataset): entry for dataset, entry in entries.items()}
         predictions += lines
         scores["sentibench"] = benchmark_summary(entries, config.evaluation.sentibench.k_shot)
         scores["provenance"]["generation"] = generation
-    if jax.process_index() == 0:
-        artifact.begin()
-        with (directory / "predictions.jsonl").open("w") as file:
-            file.writelines(json.dumps(line) + "\n" for line in predictions)
-            file.flush()
-            os.fsync(file.fileno())
-        write_json(directory / "scores.json", scores)
-        artifact.finish({name: of_set["examples"] for name, of_set in sets.items()})
-        shutil.rmtree(directory / "parts", ignore_errors=True)
-    return scores
+    _write(artifact, scores, predictions)
+
+
+@by_leader
+def _write(
+    artifact: Artifact, scores: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]
+) -> None:
+    directory = artifact.directory
+    artifact.begin()
+    with (directory / "predictions.jsonl").open("w") as file:
+        file.writelines(json.dumps(line) + "\n" for line in predictions)
+        file.flush()
+        os.fsync(file.fileno())
+    write_json(directory / "scores.json", scores)
+    artifact.finish({name: of_set["examples"] for name, of_set in scores["sets"].items()})
+    shutil.rmtree(directory / "parts", ignore_errors=True)
 
 
 def _scores(gold: np.ndarray, logprobs: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import transformers
 
+from sentidistill_jax.distributed import is_leader
 from sentidistill_jax.endpoint.model import EndpointModel
 from sentidistill_jax.evaluation import results, sentibench
 from sentidistill_jax.evaluation.data import development_set, load_dataset
@@ -139,7 +140,7 @@ def evaluate_sentibench(
         functools.partial(load_dataset, data_dir=sentibench_dir(config)),
         parts,
         name=f"evaluate {name}",
-        write=jax.process_index() == 0,
+        write=is_leader(),
         on_start=on_start,
     )
     generation = {"max_new_tokens": asking.max_new_tokens}

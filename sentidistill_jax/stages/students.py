@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sentidistill_jax.artifact import Artifact, file_fingerprint, write_json
-from sentidistill_jax.distributed import is_leader
+from sentidistill_jax.distributed import by_leader
 from sentidistill_jax.export import export
 from sentidistill_jax.models.load import LoadedModel
 from sentidistill_jax.settings import Config
@@ -93,10 +93,6 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
     with config.unlocked():
         config.student.source = source
 
-    def begin() -> None:
-        if is_leader():
-            artifact.begin()
-
     model = train(
         config,
         [workdir.cache(stage) / "records" for stage in weights],
@@ -104,7 +100,7 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
         cache_weights=list(weights.values()),
         expect=[_made_from(config, workdir, stage) for stage in weights],
         student_caches=list(cut_by),
-        on_start=begin,
+        on_start=by_leader(artifact.begin),
         interval=watched.interval,
         on_interval=_watch(config, directory) if watched.interval else None,
     )
@@ -112,11 +108,15 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
     chosen = watched.interval and watched.select_best
     if not chosen:
         export(model, directory / "model")
-    if is_leader():
-        if chosen:
-            shutil.copytree(best, directory / "model", dirs_exist_ok=True)
-        artifact.finish({"parameters": model.decoder.config.num_parameters})
+    _finish(artifact, best if chosen else None, model.decoder.config.num_parameters)
     return directory / "model"
+
+
+@by_leader
+def _finish(artifact: Artifact, chosen: pathlib.Path | None, parameters: int) -> None:
+    if chosen is not None:
+        shutil.copytree(chosen, artifact.directory / "model", dirs_exist_ok=True)
+    artifact.finish({"parameters": parameters})
 
 
 def _deciding(config: Config) -> dict[str, Any]:
@@ -141,8 +141,7 @@ def _watch(
             # A resumed run sees the step of the best again: the same score, which is kept.
             if before is None or scores["eval/mean_f1"] > before["eval/mean_f1"]:
                 export(model, directory / "best")
-                if is_leader():
-                    write_json(best_score, {"step": step, **scores})
+                by_leader(write_json)(best_score, {"step": step, **scores})
         return scores
 
     return on_interval

@@ -20,6 +20,7 @@ from sentidistill_jax.data.teacher_cache import (
     CacheWriter,
     open_cache,
 )
+from sentidistill_jax.distributed import Arguments, by_leader
 from sentidistill_jax.inference.engine import Engine
 from sentidistill_jax.inference.label_scoring import score_labels
 from sentidistill_jax.inference.sampling import SamplingConfig
@@ -64,6 +65,17 @@ def load_teacher(config: Config, workdir: Workdir) -> Teacher | EndpointTeacher:
     if served(config):
         return EndpointTeacher.load(config, workdir.annotations / "journal.jsonl")
     return Teacher.load(config)
+
+
+def run_by_askers(
+    stage: Callable[Arguments, object], config: Config
+) -> Callable[Arguments, object]:
+    """A stage that asks the teacher of the config, as the processes that ask it run it.
+
+    All do where one teacher spans them. A server, or a teacher that each process has for itself,
+    is asked by process 0 alone.
+    """
+    return by_leader(stage) if served(config) or config.teacher.per_process else stage
 
 
 def make_engine(model: LoadedModel, mesh: jax.sharding.Mesh, tokens_per_batch: int) -> Engine:
@@ -144,9 +156,7 @@ def teach(config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher])
         seed=config.seed,
     )
     manifest = cache_manifest(config, teacher.model, prompts_path, len(prompts))
-    if distributed.is_leader():
-        artifact.begin()
-    distributed.wait_for_all("settings are recorded")
+    by_leader(artifact.begin)()
     capture.run(prompts, cache / "draft", manifest)
     texts = read_records(workdir.texts / "train.jsonl", UnlabelledText)
     filtered = _filter(

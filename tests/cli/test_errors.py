@@ -18,6 +18,18 @@ def in_the_repository(monkeypatch):
     monkeypatch.delenv("SENTIBENCH_DIR", raising=False)
 
 
+def test_what_one_process_does_alone_the_others_leave_to_it(tmp_path, monkeypatch, capsys):
+    arguments = ["report", str(tmp_path)]
+    for variable in ("SENTIDISTILL_PROCESS_ID", "SLURM_PROCID"):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, "1")
+            assert main(arguments) == 0
+            assert "process 1 of a job leaves 'report' to process 0" in capsys.readouterr().err
+            patch.setenv(variable, "0")
+            assert main(arguments) == 2  # nothing to report on
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -47,3 +47,17 @@ def test_what_does_not_fit_gets_a_change_that_does(tmp_path):
     assert not values["fits"] and values["peak_gib"] > values["limit_gib"]
     assert values["tried"] and values["tried"][-1]["fits"]
     assert values["best"]["fits"]
+
+
+def test_a_search_takes_the_fastest_that_it_compiled(tmp_path):
+    values = plan(
+        tmp_path, "--topology=v5e:2x2", "--config.data.global_batch_size=4",
+        "--config.data.seq_length=512", "--search=2",
+    )  # fmt: skip
+    tried = values["tried"]
+    assert [one["change"].partition(", student")[2] for one in tried] == [
+        ".remat=none, data.micro_batches=1", ".remat=dots, data.micro_batches=1",
+    ]  # fmt: skip
+    best = values.get("best", values)
+    seconds = [one["serial_step_seconds"] for one in tried]
+    assert best["serial"]["step_seconds"] == min(seconds + [values["serial"]["step_seconds"]])

@@ -28,6 +28,7 @@ def _flags(values: flags.FlagValues) -> None:
 
 
 def _run(values: flags.FlagValues) -> None:
+    from sentidistill_jax.distributed import is_leader
     from sentidistill_jax.reporting.runs import read_scores
     from sentidistill_jax.reporting.tables import table
     from sentidistill_jax.stages import evaluate
@@ -52,6 +53,8 @@ def _run(values: flags.FlagValues) -> None:
         config = config.copy_and_resolve_references()
         take_whole(config.student, values.model)
         evaluate.evaluate_student(name, config, workdir)
+    if not is_leader():
+        return
     models = read_scores([workdir.root])
     print(table(models, values.format))
     if values.against:

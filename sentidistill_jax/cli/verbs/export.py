@@ -21,11 +21,13 @@ def _flags(values: flags.FlagValues) -> None:
 
 
 def _run(values: flags.FlagValues) -> None:
+    from sentidistill_jax.distributed import is_leader
     from sentidistill_jax.stages.export import export_student
 
     output = pathlib.Path(values.output)
     export_student(values.model, common.workdir(values), output, dtype=values.dtype)
-    print(output)
+    if is_leader():
+        print(output)
 
 
 VERB = Verb(_flags, _run)
