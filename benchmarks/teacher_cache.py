@@ -11,10 +11,12 @@ tail of a captured distribution become random ids.
 
 Columns: bytes of encoded targets and entries per completion token; KL(given || decoded) over the
 entries and the tail, in nats per position; the largest error of a logprob; completion tokens per
-second on one core to encode, to decode, and to decode with the record's checksum and tokens (best
-of `--repeats`). Synthetic positions share no ids, which is the worst case for `small`. Beside them
-`poly` is measured: bit-packed ids, and logprobs as a polynomial of their rank
-(`polynomial_layout.py`); it has no tail, so the exact one is lent.
+second on one core to encode targets, to decode records, and to read them through a `CacheReader`:
+from the file, with every checksum and key compared (best of `--repeats`). Records are decoded as
+for a batch of the loader, many in one call; `alone` is reading them one by one. Synthetic positions
+share no ids, which is the worst case for `small`. Beside them `poly` is measured: bit-packed ids,
+and logprobs as a polynomial of their rank (`polynomial_layout.py`); it has no tail, so the exact
+one is lent.
 """
 
 import argparse
@@ -44,7 +46,7 @@ from sentidistill_jax.data.teacher_cache import (
 )
 from sentidistill_jax.data.teacher_cache.codec import make_codec
 from sentidistill_jax.data.teacher_cache.serialization import (
-    decode_record,
+    decode_records,
     encode_record,
     read_header,
 )
@@ -56,7 +58,9 @@ NUM_DRAWS = 50  # about 12 distinct tokens at real positions, as in arXiv:2503.1
 MASSES = (0.95, 0.98, 0.99, 0.995)
 
 
-def manifest_of(targets: SparseTargets, codec: str, vocab_size: int, mode: str) -> CacheManifest:
+def manifest_of(
+    targets: SparseTargets, codec: str, vocab_size: int, mode: str, num_records: int
+) -> CacheManifest:
     temperatures = (1.0, 2.0, 4.0)[: targets.tail_logprobs.shape[1]]
     return CacheManifest(
         teacher_fingerprint="benchmark",
@@ -69,8 +73,8 @@ def manifest_of(targets: SparseTargets, codec: str, vocab_size: int, mode: str) 
         num_draws=NUM_DRAWS if mode == "sampled" else None,
         temperatures=temperatures,
         codec=codec,
-        num_records=40,
-        records_per_shard=1,
+        num_records=num_records,
+        records_per_shard=num_records,
         config={},
     )
 
@@ -160,28 +164,29 @@ def measure(
     source: str, mode: str, codec_name: str, records: list[SparseTargets], vocab: int, repeats: int
 ) -> str:
     """A line of the table."""
-    manifest = manifest_of(records[0], codec_name, vocab, mode)
+    manifest = manifest_of(records[0], codec_name, vocab, mode, len(records))
     codec = make_codec(manifest)
     given = [targets.sorted_by_id() for targets in records]
-    encoded = [codec.encode_targets(targets) for targets in given]
-    sizes = [len(targets.counts) for targets in given]
-
-    def decode() -> list[SparseTargets]:
-        pairs = zip(encoded, sizes, strict=True)
-        return [codec.decode_targets(memoryview(data), size) for data, size in pairs]
-
-    whole = [encode_record(record_of(t, i, vocab), codec) for i, t in enumerate(given)]
-    seconds = [
-        best_seconds(function, repeats)
-        for function in (
-            lambda: [codec.encode_targets(targets) for targets in given],
-            decode,
-            lambda: [decode_record(data, read_header(data), codec) for data in whole],
-        )
-    ]
-    positions = sum(sizes)
+    made = [record_of(targets, index, vocab) for index, targets in enumerate(given)]
+    whole = [encode_record(record, codec) for record in made]
+    headers = [read_header(data) for data in whole]
+    with tempfile.TemporaryDirectory() as folder:
+        writer = CacheWriter(folder, manifest)
+        writer.write_shard(0, made)
+        writer.finish()
+        reader = open_cache(folder)
+        seconds = [
+            best_seconds(function, repeats)
+            for function in (
+                lambda: [codec.encode_targets(targets) for targets in given],
+                lambda: decode_records(whole, headers, codec),
+                lambda: reader.__getitems__(range(len(reader))),
+                lambda: [reader[index] for index in range(len(reader))],
+            )
+        ]
+        decoded = [record.targets for record in reader]
+    positions = sum(len(targets.counts) for targets in given)
     entries = sum(len(targets.ids) for targets in given)
-    decoded = decode()
     assert all((d.ids == g.ids).all() for d, g in zip(decoded, given, strict=True))
     error = max(np.abs(d.logprobs - g.logprobs).max() for d, g in zip(decoded, given, strict=True))
     kl = np.concatenate(
@@ -198,7 +203,7 @@ def measure(
         ]
     )
     numbers = [
-        f"{sum(map(len, encoded)) / positions:7.1f}",
+        f"{sum(header.targets_bytes for header in headers) / positions:7.1f}",
         f"{entries / positions:7.1f}",
         f"{kl.mean():8.1e} {np.quantile(kl, 0.99):8.1e} {kl.max():8.1e}",
         f"{error:6.3f}",
@@ -234,7 +239,7 @@ def codecs(report: Report, arguments: argparse.Namespace) -> None:
     report.say(
         f"{'source':9} {'mode':12} {'codec':6} {'B/token':>7} {'entries':>7} "
         f"{'KL mean':>8} {'p99':>8} {'max':>8} {'error':>6} "
-        f"{'enc M/s':>8} {'dec M/s':>8} {'checked':>8}"
+        f"{'enc M/s':>8} {'dec M/s':>8} {'read':>8} {'alone':>8}"
     )
     sources = {s: (synthetic(s, arguments.positions), VOCAB) for s in ("zipf", "softmax")}
     if arguments.cache:
@@ -264,7 +269,7 @@ def small_cache() -> tuple[CacheManifest, list[CacheRecord]]:
         rows = [array[5 * index : 5 * index + 5] for array in candidates]
         targets = select_top_p(rows[0], rows[1], rows[2], temperatures=(1.0,), top_p=0.99)
         records.append(record_of(targets, index, 2000))
-    return manifest_of(records[0].targets, "small", 2000, "top_p"), records
+    return manifest_of(records[0].targets, "small", 2000, "top_p", len(records)), records
 
 
 def files_of(directory: pathlib.Path) -> dict[str, bytes]:

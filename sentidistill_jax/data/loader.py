@@ -5,6 +5,7 @@ share of its rows. Grain reads ahead in threads.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -129,10 +130,23 @@ class PackedBatches:
         size = self._shape.global_batch_size
         rows = self._rows[step * size : (step + 1) * size]
         rows = rows + [np.zeros((0,), np.int64)] * (size - len(rows))
-        local = [self._row(indices) for indices in rows[self._local]]
+        rows = rows[self._local]
+        records = self._records(np.concatenate(rows))
+        bounds = [0, *np.cumsum([len(indices) for indices in rows]).tolist()]
+        local = [self._row(records[start:end]) for start, end in itertools.pairwise(bounds)]
         return {name: np.stack([row[name] for row in local]) for name in local[0]}
 
-    def _row(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+    def _records(self, indices: np.ndarray) -> list[tuple[int, CacheRecord]]:
+        """Records of the epoch in the order asked for, each with its cache; read in one go."""
+        sources = np.searchsorted(self._starts, indices, side="right") - 1
+        within = indices - self._starts[sources]
+        records = [
+            iter(reader.__getitems__(within[sources == source].tolist()))
+            for source, reader in enumerate(self._readers)
+        ]
+        return [(source, next(records[source])) for source in sources.tolist()]
+
+    def _row(self, records: Sequence[tuple[int, CacheRecord]]) -> dict[str, np.ndarray]:
         seq, scored = self._shape.seq_length, self._shape.scored_length
         row = {
             "tokens": np.zeros((seq,), np.int32),
@@ -150,12 +164,10 @@ class PackedBatches:
             "label_logprobs": np.full((scored, MAX_LABELS), -np.inf, np.float32),
         }
         at, scored_at = 0, 0
-        for segment, index in enumerate(indices, start=1):
-            source = int(np.searchsorted(self._starts, index, side="right")) - 1
-            reader = self._readers[source]
-            record = reader[int(index - self._starts[source])]
+        for segment, (source, record) in enumerate(records, start=1):
             if self._new_ids is not None:
-                record = to_student(record, self._new_ids, reader.manifest.temperatures)
+                temperatures = self._readers[source].manifest.temperatures
+                record = to_student(record, self._new_ids, temperatures)
             length, start = len(record.tokens), record.completion_start
             completion = length - start
             here, there = slice(at, at + length), slice(scored_at, scored_at + completion)

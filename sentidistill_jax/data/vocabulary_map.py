@@ -50,8 +50,7 @@ def token_counts(
     occurrences = np.zeros((vocab_size,), np.int64)
     expected = np.zeros((vocab_size,), np.float64)
     for reader in readers:
-        for index in range(len(reader)):
-            record = reader[index]
+        for record in reader:
             np.add.at(occurrences, record.tokens, 1)
             if record.labels is not None:
                 np.add.at(occurrences, record.labels.ids, 1)

@@ -27,7 +27,8 @@ from sentidistill_jax.data.teacher_cache.values import (
 def recode(targets: SparseTargets, **manifest) -> SparseTargets:
     codec = make_codec(make_manifest(**manifest))
     data = codec.encode_targets(targets.sorted_by_id())
-    return codec.decode_targets(memoryview(data), len(targets.counts))
+    (got,) = codec.decode_targets([memoryview(data)], [len(targets.counts)])
+    return got
 
 
 def assert_within_bounds(got: SparseTargets, given: SparseTargets, temperatures):
@@ -164,6 +165,21 @@ def test_small_shares_recurring_ids_within_a_record():
 
 
 @pytest.mark.parametrize("codec", ["fast", "small"])
+@given(st.lists(shapes, min_size=1, max_size=6))
+@settings(deadline=None, max_examples=30)
+def test_records_decoded_together_are_those_decoded_alone(codec, some):
+    """Among them ones with a dictionary of their ids and ones without."""
+    coder = make_codec(make_manifest(codec=codec, vocab_size=2**15))
+    given = [targets_of(shape, (1.0, 2.0)).sorted_by_id() for shape in some]
+    parts = [memoryview(coder.encode_targets(targets)) for targets in given]
+    positions = [len(targets.counts) for targets in given]
+    for index, together in enumerate(coder.decode_targets(parts, positions)):
+        (alone,) = coder.decode_targets(parts[index : index + 1], positions[index : index + 1])
+        assert_same_targets(together, alone)
+        np.testing.assert_array_equal(together.ids, given[index].ids)
+
+
+@pytest.mark.parametrize("codec", ["fast", "small"])
 @given(st.integers(0, 2**32 - 1), st.integers(1, 200), st.sampled_from([0.1, 2.0]))
 @settings(deadline=None, max_examples=30)
 def test_draws_come_back_exactly(codec, seed, num_draws, spread):
@@ -186,9 +202,12 @@ def test_draws_come_back_exactly(codec, seed, num_draws, spread):
 def test_tokens_round_trip(codec, vocab):
     coder = make_codec(make_manifest(codec=codec, vocab_size=vocab, top_k=1))
     tokens = np.random.default_rng(0).integers(0, vocab, 77, dtype=np.int32)
-    got = coder.decode_tokens(memoryview(coder.encode_tokens(tokens)), 77)
-    assert got.dtype == np.int32
-    np.testing.assert_array_equal(got, tokens)
+    parts = [memoryview(coder.encode_tokens(part)) for part in (tokens[:30], tokens)]
+    for got, expected in zip(
+        coder.decode_tokens(parts, [30, 77]), (tokens[:30], tokens), strict=True
+    ):
+        assert got.dtype == np.int32
+        np.testing.assert_array_equal(got, expected)
 
 
 def test_closed_kl_is_the_definition():

@@ -40,28 +40,28 @@ class Bytes:
     def numbers(self, code: str, count: int) -> list:
         return list(struct.unpack(f"<{count}{code}", self.take(count * struct.calcsize(code))))
 
-    def planes(self, count: int, width: int) -> list[int]:
-        values = [0] * count
-        for place in range(width // 8):
-            for index, octet in enumerate(self.take(count)):
-                values[index] += octet << 8 * place
-        for bit in range(width // 8 * 8, width):
-            plane = self.take(-(-count // 8))
-            for index in range(count):
-                values[index] += (plane[index // 8] >> (7 - index % 8) & 1) << bit
+    def fields(self, widths: list[int]) -> list[int]:
+        data = int.from_bytes(self.take(-(-sum(widths) // 8)), "little")
+        values = []
+        for width in widths:
+            values.append(data % 2**width)
+            data >>= width
+        assert data == 0
         return values
 
-    def rice(self, count: int) -> list[int]:
-        (header,) = self.numbers("I", 1)
-        low = header % 32
-        unary = "".join(f"{octet:08b}" for octet in self.take(header // 32))
-        quotients = [len(zeros) for zeros in unary.split("1")[:count]]
-        whole = self.numbers("I", quotients.count(31))
-        planes = self.planes(count, low)
-        return [
-            whole.pop(0) if quotient == 31 else quotient * 2**low + rest
-            for quotient, rest in zip(quotients, planes, strict=True)
+    def rice(self, lengths: list[int]) -> list[list[int]]:
+        unary_bytes, escaped = self.numbers("I", 2)
+        lows = self.numbers("B", len(lengths))
+        unary = "".join(f"{octet:08b}" for octet in self.take(unary_bytes))
+        quotients = [len(zeros) for zeros in unary.split("1")[: sum(lengths)]]
+        whole = self.numbers("I", escaped)
+        widths = [low for low, length in zip(lows, lengths, strict=True) for _ in range(length)]
+        values = [
+            whole.pop(0) if quotient == 31 else quotient * 2**width + field
+            for quotient, width, field in zip(quotients, widths, self.fields(widths), strict=True)
         ]
+        assert not whole and not self.data
+        return [[values.pop(0) for _ in range(length)] for length in lengths]
 
 
 def from_gaps(gaps: list[int], counts: list[int]) -> list[int]:
@@ -80,18 +80,20 @@ def read_targets(data: Bytes, n: int, plan: dict) -> tuple[list, list, list, lis
         counts, tails = data.numbers("i", n), data.numbers("f", n * t)
         return counts, data.numbers("i", sum(counts)), data.numbers("f", sum(counts)), tails
     most, entries, words = data.numbers("I", 3)
-    counts = [most - missing for missing in data.rice(n)]
-    dictionary = from_gaps(data.rice(words), [words]) if words else None
-    ids = from_gaps(data.rice(entries), counts)
-    if dictionary is not None:
+    sampled = plan["mode"] == "sampled"
+    tails = [-math.inf] * n if sampled else data.numbers("e", n * t)
+    lengths = [n, words, entries, *([] if sampled else [n]), entries]
+    missing, named, gaps, *steps, levels = data.rice(lengths)
+    counts = [most - one for one in missing]
+    dictionary = from_gaps(named, [words])
+    ids = from_gaps(gaps, counts)
+    if words:
         ids = [dictionary[index] for index in ids]
-    if plan["mode"] == "sampled":
-        drawn = data.rice(entries)
-        return counts, ids, [math.log((d + 1) / plan["num_draws"]) for d in drawn], [-math.inf] * n
-    steps, tails = data.rice(n), data.numbers("e", n * t)
-    levels, logprobs = data.rice(entries), []
+    if sampled:
+        return counts, ids, [math.log((d + 1) / plan["num_draws"]) for d in levels], tails
+    logprobs = []
     for row, count in enumerate(counts):
-        h = 2 ** (-3 - steps[row] / 4)
+        h = 2 ** (-3 - steps[0][row] / 4)
         weights = [(1 + h * levels.pop(0)) ** 4 for _ in range(count)]
         kept = 1 - math.exp(tails[row * t])
         logprobs += [math.log(weight / sum(weights) * kept) for weight in weights]
@@ -162,7 +164,7 @@ def test_the_description_suffices_to_read_a_cache(directory):
             if plan["codec"] == "fast":
                 tokens = data.numbers("i", size)
             else:
-                tokens = data.planes(size, (plan["vocab_size"] - 1).bit_length())
+                tokens = data.fields([(plan["vocab_size"] - 1).bit_length()] * size)
             prompt_id, kind = data.take(id_size).decode(), data.take(kind_size).decode()
             assert not data.data
 

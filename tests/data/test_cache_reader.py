@@ -1,5 +1,6 @@
 """Reading: every record as it was written, and nothing that does not fit."""
 
+import dataclasses
 import pickle
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from sentidistill_jax.data.teacher_cache import (
     CacheMismatchError,
     CacheWriter,
     open_cache,
+    serialization,
 )
 from sentidistill_jax.data.teacher_cache.manifest import seal, unseal
 
@@ -35,6 +37,23 @@ def test_every_record_comes_back_exactly(directory):
     for index in (-1, 23):
         with pytest.raises(IndexError, match=f"record {index} is none of the 23"):
             reader[index]
+
+
+@pytest.mark.parametrize("codec", ["fast", "small"])
+def test_many_records_at_once_are_those_read_one_by_one(tmp_path, monkeypatch, codec):
+    monkeypatch.setattr(serialization, "_TOGETHER", 13)  # several groups of several records
+    write_cache(tmp_path, dataclasses.replace(MANIFEST, codec=codec))
+    reader = open_cache(tmp_path)
+    alone = [reader[index] for index in range(23)]
+    for got, expected in zip(
+        reader.__getitems__([9, 3, 3, *range(23)]),
+        [alone[9], alone[3], alone[3], *alone],
+        strict=True,
+    ):
+        assert_same_record(got, expected)
+    for got, expected in zip(reader, alone, strict=True):
+        assert_same_record(got, expected)
+    assert reader.__getitems__([]) == []
 
 
 def test_what_the_index_says_is_what_the_records_hold(directory):
@@ -122,7 +141,7 @@ def test_another_schema_is_refused_before_its_fields_are_read(directory):
     path = directory / "manifest.json"
     values = unseal(path.read_bytes(), path)
     path.write_bytes(seal({**values, "schema_version": 99, "new_field": 1}))
-    with pytest.raises(CacheMismatchError, match="schema_version: got 99, expected 1"):
+    with pytest.raises(CacheMismatchError, match="schema_version: got 99, expected 2"):
         open_cache(directory)
 
 
@@ -147,8 +166,9 @@ def test_a_damaged_record_is_named_and_the_others_are_read(directory):
     data[data.index(b"prompt-7")] ^= 0x20
     shard.write_bytes(data)
     reader = open_cache(directory)
-    with pytest.raises(CacheError, match="shard-00001-of-00005, record 7: damaged"):
-        reader[7]
+    for read in (lambda: reader[7], lambda: reader.__getitems__([6, 7])):
+        with pytest.raises(CacheError, match="shard-00001-of-00005, record 7: damaged"):
+            read()
     assert reader[6].prompt_id == "prompt-6" and reader[8].prompt_id == "prompt-8"
 
 

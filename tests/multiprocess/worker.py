@@ -38,13 +38,13 @@ def main() -> int:
     training.load_student = lambda config, mesh, caches: random_model(mesh, tokenizer)
     load.tokenizer_fingerprint = lambda tokenizer: "tokenizer"
     read: list[int] = []
-    row = PackedBatches._row
+    records = PackedBatches._records
 
     def remembered(self, indices):
         read.extend(map(int, indices))
-        return row(self, indices)
+        return records(self, indices)
 
-    PackedBatches._row = remembered
+    PackedBatches._records = remembered
     report = training._report
 
     def paced(*arguments, **named):

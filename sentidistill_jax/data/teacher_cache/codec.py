@@ -1,5 +1,6 @@
 """Which codec a manifest asks for."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -18,16 +19,20 @@ class Codec(Protocol):
         """Packs token ids, int32 [seq]."""
         ...
 
-    def decode_tokens(self, data: memoryview, num_tokens: int) -> np.ndarray:
-        """Unpacks token ids that fill `data`."""
+    def decode_tokens(
+        self, parts: Sequence[memoryview], num_tokens: Sequence[int]
+    ) -> list[np.ndarray]:
+        """Unpacks the token ids of several records, which fill `parts`."""
         ...
 
     def encode_targets(self, targets: SparseTargets) -> bytes:
         """Packs targets whose entries are sorted by id."""
         ...
 
-    def decode_targets(self, data: memoryview, num_positions: int) -> SparseTargets:
-        """Unpacks targets that fill `data`."""
+    def decode_targets(
+        self, parts: Sequence[memoryview], num_positions: Sequence[int]
+    ) -> list[SparseTargets]:
+        """Unpacks the targets of several records, which fill `parts`."""
         ...
 
 

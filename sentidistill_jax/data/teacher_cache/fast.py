@@ -1,5 +1,7 @@
 """The `fast` codec: plain little-endian arrays, bit exact, decoded without a copy."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from sentidistill_jax.data.teacher_cache.records import SparseTargets
@@ -15,9 +17,11 @@ class FastCodec:
         """Packs token ids, int32 [seq]."""
         return tokens.astype("<i4").tobytes()
 
-    def decode_tokens(self, data: memoryview, num_tokens: int) -> np.ndarray:
-        """Unpacks token ids that fill `data`."""
-        return np.frombuffer(data, "<i4", num_tokens)
+    def decode_tokens(
+        self, parts: Sequence[memoryview], num_tokens: Sequence[int]
+    ) -> list[np.ndarray]:
+        """Unpacks the token ids of several records."""
+        return [np.frombuffer(p, "<i4", n) for p, n in zip(parts, num_tokens, strict=True)]
 
     def encode_targets(self, targets: SparseTargets) -> bytes:
         """Packs targets whose entries are sorted by id."""
@@ -30,8 +34,13 @@ class FastCodec:
             ]
         )
 
-    def decode_targets(self, data: memoryview, num_positions: int) -> SparseTargets:
-        """Unpacks targets that fill `data`."""
+    def decode_targets(
+        self, parts: Sequence[memoryview], num_positions: Sequence[int]
+    ) -> list[SparseTargets]:
+        """Unpacks the targets of several records."""
+        return list(map(self._decode_targets, parts, num_positions))
+
+    def _decode_targets(self, data: memoryview, num_positions: int) -> SparseTargets:
         counts, data = _take(data, "<i4", num_positions)
         tails, data = _take(data, "<f4", num_positions * self._num_temperatures)
         num_entries = len(data) // 8

@@ -136,7 +136,7 @@ def inspect(
     """
     reader = open_cache(directory)
     sample = np.unique(np.linspace(0, len(reader) - 1, max_records).astype(int))
-    records = [reader[int(index)] for index in sample]
+    records = reader.__getitems__(sample.tolist())
     num_positions = int(reader.completion_lengths[sample].sum())
     tails = np.concatenate([record.targets.tail_logprobs[:, 0] for record in records])
     # -inf, the tail of a set that holds everything, belongs to the first bin.

@@ -9,7 +9,7 @@ from typing import Any
 
 from sentidistill_jax import __version__
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 MODES = ("top_k", "top_p", "sampled")
 TEXT_MODE = "text"  # a teacher that gave its text alone: no choice, but what is found

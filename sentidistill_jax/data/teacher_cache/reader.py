@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from array_record.python import array_record_data_source
@@ -20,10 +20,12 @@ from sentidistill_jax.data.teacher_cache.manifest import (
 from sentidistill_jax.data.teacher_cache.records import CacheRecord
 from sentidistill_jax.data.teacher_cache.serialization import (
     Header,
-    decode_record,
+    decode_records,
     read_header,
 )
 from sentidistill_jax.data.teacher_cache.shard_log import ShardLog, log_path, read_log, sha256_of
+
+_READ_AHEAD = 256  # records held while iterating
 
 
 class CacheReader:
@@ -61,7 +63,19 @@ class CacheReader:
           IndexError: If there is no such record.
           CacheError: If the record is damaged or belongs elsewhere; names shard and record.
         """
-        return decode_record(*self._read(index), self._codec)
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[CacheRecord]:
+        """Several records, many times faster than one by one; raises as for a single one."""
+        read = [self._read(index) for index in indices]
+        return decode_records(
+            [data for data, _ in read], [header for _, header in read], self._codec
+        )
+
+    def __iter__(self) -> Iterator[CacheRecord]:
+        """Every record, in order of index; raises as for a single one."""
+        for start in range(0, len(self), _READ_AHEAD):
+            yield from self.__getitems__(range(start, min(start + _READ_AHEAD, len(self))))
 
     def targets_bytes(self, index: int) -> int:
         """Size of the encoded targets of a record; raises as reading the record does."""

@@ -1,7 +1,9 @@
-"""One record to bytes and back, under its own checksum."""
+"""A record to bytes and back, under its own checksum."""
 
+import itertools
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +14,7 @@ from sentidistill_jax.data.teacher_cache.records import KEY_BYTES, CacheRecord, 
 
 _CHECKSUM = struct.Struct("<I")  # CRC-32 of all that follows it
 _HEADER = struct.Struct(f"<{KEY_BYTES}s7I")
+_TOGETHER = 1024  # positions decoded at a time: of many short records, and within the CPU's caches
 
 
 class Header(NamedTuple):
@@ -64,24 +67,47 @@ def read_header(data: bytes) -> Header:
     return Header(*_HEADER.unpack_from(payload))
 
 
-def decode_record(data: bytes, header: Header, codec: Codec) -> CacheRecord:
-    """Inverse of `encode_record`, after `read_header` of the same bytes."""
-    rest = memoryview(data)[_CHECKSUM.size + _HEADER.size :]
-    labels = None
-    if header.num_labels:
-        words = np.frombuffer(rest, "<i4", 3 * header.num_labels).reshape(3, -1)
-        floats = words.view("<f4")
-        labels = LabelTargets(header.label_position, words[0], floats[1], floats[2])
-        rest = rest[words.nbytes :]
-    kind_start = len(rest) - header.kind_bytes
-    prompt_id_start = kind_start - header.prompt_id_bytes
-    num_positions = header.num_tokens - header.completion_start
-    return CacheRecord(
-        key=header.key,
-        prompt_id=str(rest[prompt_id_start:kind_start], "utf-8"),
-        kind=str(rest[kind_start:], "utf-8"),
-        tokens=codec.decode_tokens(rest[header.targets_bytes : prompt_id_start], header.num_tokens),
-        completion_start=header.completion_start,
-        targets=codec.decode_targets(rest[: header.targets_bytes], num_positions),
-        labels=labels,
-    )
+def decode_records(
+    encoded: Sequence[bytes], headers: Sequence[Header], codec: Codec
+) -> list[CacheRecord]:
+    """Inverse of `encode_record` for several records, after `read_header` of the same bytes."""
+    positions = np.cumsum([header.num_tokens - header.completion_start for header in headers])
+    starts = np.flatnonzero(np.diff(positions // _TOGETHER, prepend=-1)).tolist()
+    groups = [slice(*ends) for ends in itertools.pairwise([*starts, len(headers)])]
+    return [one for some in groups for one in _decode(encoded[some], headers[some], codec)]
+
+
+def _decode(encoded: Sequence[bytes], headers: Sequence[Header], codec: Codec) -> list[CacheRecord]:
+    labels, targets, tokens, names = [], [], [], []
+    for data, header in zip(encoded, headers, strict=True):
+        rest = memoryview(data)[_CHECKSUM.size + _HEADER.size :]
+        labels.append(_labels(rest, header))
+        start = 12 * header.num_labels
+        kind_start = len(rest) - header.kind_bytes
+        prompt_id_start = kind_start - header.prompt_id_bytes
+        targets.append(rest[start : start + header.targets_bytes])
+        tokens.append(rest[start + header.targets_bytes : prompt_id_start])
+        names.append(
+            (str(rest[prompt_id_start:kind_start], "utf-8"), str(rest[kind_start:], "utf-8"))
+        )
+    completions = [header.num_tokens - header.completion_start for header in headers]
+    return [
+        CacheRecord(header.key, name[0], name[1], token_ids, header.completion_start, sparse, label)
+        for header, name, token_ids, sparse, label in zip(
+            headers,
+            names,
+            codec.decode_tokens(tokens, [header.num_tokens for header in headers]),
+            codec.decode_targets(targets, completions),
+            labels,
+            strict=True,
+        )
+    ]
+
+
+def _labels(data: memoryview, header: Header) -> LabelTargets | None:
+    """What is known of the label words at the answer position, if there is one."""
+    if not header.num_labels:
+        return None
+    words = np.frombuffer(data, "<i4", 3 * header.num_labels).reshape(3, -1)
+    floats = words.view("<f4")
+    return LabelTargets(header.label_position, words[0], floats[1], floats[2])

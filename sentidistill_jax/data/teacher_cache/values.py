@@ -5,7 +5,6 @@ from typing import Protocol
 
 import numpy as np
 
-from sentidistill_jax.data.teacher_cache import bits
 from sentidistill_jax.data.teacher_cache.records import SparseTargets, first_entries
 
 MAX_KL_NATS = 2e-4  # KL(given || decoded) of a position, over its kept entries and the tail
@@ -16,14 +15,22 @@ _MAX_STEP_INDEX = 31  # reached at no temperature above 0.06
 
 
 class ValueCoder(Protocol):
-    """Packs the logprobs of the entries and of the tail."""
+    """Turns the logprobs of the entries into streams of integers, and tails into float16."""
 
-    def encode(self, targets: SparseTargets) -> bytes:
-        """Packs `logprobs` and `tail_logprobs`."""
+    num_tails: int  # columns that are stored
+
+    def stream_lengths(self, positions: np.ndarray, entries: np.ndarray) -> list[np.ndarray]:
+        """Integers of each stream in records with so many positions and entries, [records]."""
         ...
 
-    def decode(self, data: memoryview, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Unpacks `logprobs` and `tail_logprobs`."""
+    def encode(self, targets: SparseTargets) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Returns tails, float16 [n, num_tails], and streams."""
+        ...
+
+    def decode(
+        self, streams: Sequence[np.ndarray], tails: np.ndarray, counts: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns `logprobs` and `tail_logprobs`; positions may be those of several records."""
         ...
 
 
@@ -37,9 +44,14 @@ class RootLevels:
 
     def __init__(self, temperatures: Sequence[float]):
         self._temperatures = tuple(temperatures)
+        self.num_tails = len(self._temperatures)
 
-    def encode(self, targets: SparseTargets) -> bytes:
-        """Packs `logprobs` and `tail_logprobs`."""
+    def stream_lengths(self, positions: np.ndarray, entries: np.ndarray) -> list[np.ndarray]:
+        """Of step indices and levels."""
+        return [positions, entries]
+
+    def encode(self, targets: SparseTargets) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Finds the coarsest steps that keep both bounds."""
         counts = targets.counts
         tails = targets.tail_logprobs.astype("<f2")
         starts = first_entries(counts)
@@ -66,14 +78,13 @@ class RootLevels:
                     "logprobs and tail_logprobs at temperature 1 make no distribution: "
                     "their masses must add up to 1; check how the tail was computed."
                 )
-        return bits.encode_rice(steps) + tails.tobytes() + bits.encode_rice(levels)
+        return tails, [steps, levels]
 
-    def decode(self, data: memoryview, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Unpacks `logprobs` and `tail_logprobs`."""
-        steps, data = bits.decode_rice(data, len(counts))
-        tails = np.frombuffer(data, "<f2", len(counts) * len(self._temperatures))
-        levels, _ = bits.decode_rice(data[tails.nbytes :], int(counts.sum()))
-        tails = tails.reshape(len(counts), -1)
+    def decode(
+        self, streams: Sequence[np.ndarray], tails: np.ndarray, counts: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Closes the levels by the tail."""
+        steps, levels = streams
         return _root_logprobs(levels, steps, counts, tails[:, 0]), tails.astype(np.float32)
 
     def _first_guess(self, logprobs: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -139,16 +150,26 @@ def closed_kl(
 class DrawCounts:
     """How often each id was drawn: exactly log(count / num_draws), and no tail."""
 
+    num_tails = 0
+
     def __init__(self, num_draws: int):
         self._num_draws = num_draws
 
-    def encode(self, targets: SparseTargets) -> bytes:
-        """Packs `logprobs`; `tail_logprobs` is -inf by definition."""
-        return bits.encode_rice(np.rint(np.exp(targets.logprobs) * self._num_draws) - 1)
+    def stream_lengths(self, positions: np.ndarray, entries: np.ndarray) -> list[np.ndarray]:
+        """Of counts."""
+        del positions
+        return [entries]
 
-    def decode(self, data: memoryview, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Unpacks `logprobs` and `tail_logprobs`."""
-        draws, _ = bits.decode_rice(data, int(counts.sum()))
+    def encode(self, targets: SparseTargets) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Counts, less 1; `tail_logprobs` is -inf by definition."""
+        counts = np.rint(np.exp(targets.logprobs) * self._num_draws).astype(np.int64)
+        return np.zeros((len(targets.counts), 0), "<f2"), [counts - 1]
+
+    def decode(
+        self, streams: Sequence[np.ndarray], tails: np.ndarray, counts: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Shares of the draws."""
+        (draws,) = streams
         logprobs = np.log((draws + 1) / self._num_draws).astype(np.float32)
         return logprobs, np.full((len(counts), 1), -np.inf, np.float32)
 
