@@ -103,10 +103,11 @@ def zones(records: Sequence[SparseTargets], vocab: int) -> dict[str, float]:
     gaps = np.where(begins, ranks - first[zone_of[ranks]], np.diff(ranks, prepend=0) - 1)
     sizes = np.bincount(cells, minlength=len(counts) * width).reshape(-1, width)
     return {
-        "gaps": sum(rice_bits(gaps[zone_of[ranks] == zone]) for zone in range(width)),
-        "counts": sum(min(rice_bits(s), rice_bits(s.max() - s)) for s in sizes.T),
-        "the order": log2_binomial(vocab, int(used))
-        + entropy_bits(np.bincount(frequency[frequency > 0])),
+        "gaps": float(sum(rice_bits(gaps[zone_of[ranks] == zone]) for zone in range(width))),
+        "counts": float(sum(min(rice_bits(s), rice_bits(s.max() - s)) for s in sizes.T)),
+        "the order": float(
+            log2_binomial(vocab, int(used)) + entropy_bits(np.bincount(frequency[frequency > 0]))
+        ),
     }
 
 

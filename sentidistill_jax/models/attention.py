@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as splash_mask
 from jaxtyping import Array, Bool, Float, Int
@@ -178,13 +179,14 @@ def _mix(query, parts, block: slice, softcap: float | None) -> jax.Array:
 
 
 def _softmax_mix(scores: list[jax.Array], values: list[jax.Array]) -> jax.Array:
-    """Values weighed by one softmax over the scores [b, h, n, k] of all parts."""
-    if len(scores) == 1:
-        weights = jax.nn.softmax(scores[0], axis=-1).astype(values[0].dtype)
-        return contract("bhnk,bhkd->bhnd", weights, values[0])
+    """Values weighed by one softmax over the scores [b, h, n, k] of all parts.
+
+    Divided at the end, where there is less to divide.
+    """
     largest = functools.reduce(
         jnp.maximum, [jnp.max(part, axis=-1, keepdims=True) for part in scores]
     )
+    largest = lax.stop_gradient(largest)  # it cancels
     mixed, total = jnp.float32(0), jnp.float32(0)
     for part, value in zip(scores, values, strict=True):
         weights = jnp.exp(part - largest)
