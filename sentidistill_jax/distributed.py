@@ -7,10 +7,14 @@ and on GPU nodes of a JobSet); Slurm's step variables; the TPU runtime, on its h
 Collectives wait for ever for a peer that is gone. A thread of each process therefore writes a beat
 to the coordinator every second and reads those of the others; the first that misses a peer for
 `PEER_SECONDS` says so and ends its process with the code that makes a scheduler start all again.
+It does the same where the process lives but its main thread, in a `watched_loop`, has not begun a
+step for `HANG_SECONDS`: one that hangs keeps all others waiting inside a collective.
 """
 
+import contextlib
 import contextvars
 import dataclasses
+import faulthandler
 import functools
 import os
 import pathlib
@@ -19,7 +23,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn, ParamSpec
 
 import jax
@@ -29,6 +33,7 @@ from sentidistill_jax.errors import EXIT_RESTART
 
 START_SECONDS = 600  # for all processes to appear: slow hosts pull images for minutes
 PEER_SECONDS = 30  # without a sign of life, after which a peer is taken for lost
+HANG_SECONDS = 1800  # between the beginnings of two steps: a step, its compilation, a checkpoint
 _BEAT_SECONDS = 1.0
 _alone = contextvars.ContextVar("alone", default=False)  # the leader at work for all
 _VARIABLES = tuple(f"SENTIDISTILL_{x}" for x in ("COORDINATOR", "NUM_PROCESSES", "PROCESS_ID"))
@@ -90,6 +95,7 @@ class Job:
       cluster: See `detect`.
       start_seconds: For all processes to appear.
       peer_seconds: Without a sign of life, after which a peer is taken for lost.
+      hang_seconds: Without a new step in a `watched_loop`, after which the job is taken for hung.
 
     Raises:
       TimeoutError: If not all processes appear; names those that are missing.
@@ -101,10 +107,12 @@ class Job:
         *,
         start_seconds: int = START_SECONDS,
         peer_seconds: float = PEER_SECONDS,
+        hang_seconds: float = HANG_SECONDS,
     ):
         self._client: Any = None
         self._ended = threading.Event()
         self._peer_seconds = peer_seconds
+        self._hang_seconds = hang_seconds
         if cluster is None:
             return
         self._connect(cluster, start_seconds)
@@ -158,7 +166,7 @@ class Job:
         while not self._ended.wait(_BEAT_SECONDS):
             number += 1
             try:
-                self._set("beat", str(number))
+                self._set("beat", f"{number} {_loop.steps}")
                 latest, ended = self._get("beat"), self._get("ended")
             except jax.errors.JaxRuntimeError:
                 if not self._ended.is_set():
@@ -181,6 +189,16 @@ class Job:
                 where = ", ".join(f"{n} on {hosts.get(n, 'an unknown host')}" for n in lost)
                 self._end(
                     f"no sign of life for {self._peer_seconds:g} s from process {where}",
+                    EXIT_RESTART,
+                )
+            # The coordinator lets the others speak first: its end is theirs.
+            patience = self._hang_seconds + (0 if self._index else 5 * _BEAT_SECONDS)
+            if _loop.since is not None and now - _loop.since > patience:
+                # Shows who waits in a collective, and who hangs elsewhere.
+                faulthandler.dump_traceback(sys.stderr)
+                steps = {process: int(beat.split()[1]) for process, beat in latest.items()}
+                self._end(
+                    f"no step has begun for {self._hang_seconds:g} s: {where_it_hangs(steps)}",
                     EXIT_RESTART,
                 )
 
@@ -262,7 +280,46 @@ def start(environment: Mapping[str, str] = os.environ) -> Job:
         detect(environment, tpu=has_tpu()),
         start_seconds=int(environment.get("SENTIDISTILL_START_SECONDS", START_SECONDS)),
         peer_seconds=float(environment.get("SENTIDISTILL_PEER_SECONDS", PEER_SECONDS)),
+        hang_seconds=float(environment.get("SENTIDISTILL_HANG_SECONDS", HANG_SECONDS)),
     )
+
+
+@dataclasses.dataclass
+class _Loop:
+    """What the main thread is at."""
+
+    steps: int = 0  # begun, in all loops together
+    since: float | None = None  # when it began the last; None outside a loop
+
+
+_loop = _Loop()
+
+
+@contextlib.contextmanager
+def watched_loop() -> Iterator[Callable[[], None]]:
+    """Gives a function for the main thread to call when it has all it needs for its next step.
+
+    Inside, a job of several processes ends if it does not call it for the job's `hang_seconds`.
+    """
+
+    def begin_step() -> None:
+        _loop.steps += 1
+        _loop.since = time.monotonic()
+
+    _loop.since = time.monotonic()
+    try:
+        yield begin_step
+    finally:
+        _loop.since = None
+
+
+def where_it_hangs(steps: Mapping[int, int]) -> str:
+    """Which processes have not come as far as others, from the steps that each has begun."""
+    most = max(steps.values())
+    behind = sorted(process for process, count in steps.items() if count < most)
+    if not behind:
+        return f"every process waits inside step {most}"
+    return f"the others wait in step {most} for {_names(behind)}"
 
 
 def is_leader() -> bool:

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from launch.__main__ import main as launch
-from sentidistill_jax.distributed import Cluster, barrier, detect
+from sentidistill_jax.distributed import Cluster, barrier, detect, where_it_hangs
 from sentidistill_jax.sharding import batch_part, make_mesh
 
 EXPLICIT = {
@@ -48,6 +48,11 @@ def test_a_barrier_names_who_is_missing():
     with pytest.raises(TimeoutError, match=re.escape("processes 1, 3 of 4 did not reach 'save'")):
         barrier(client, "save", 0, 4, 0.0)
     barrier(client, "save", 1, 3, 0.0)
+
+
+def test_who_hangs_is_told_from_the_steps_that_each_has_begun():
+    assert where_it_hangs({0: 7, 1: 6, 2: 7, 3: 5}).endswith("in step 7 for processes 1, 3")
+    assert where_it_hangs({0: 7, 1: 7}) == "every process waits inside step 7"
 
 
 def test_one_process_reads_whole_batches():

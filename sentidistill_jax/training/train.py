@@ -24,6 +24,7 @@ from sentidistill_jax.data.teacher_cache import (
     open_cache,
 )
 from sentidistill_jax.data.vocabulary_map import check_tokens
+from sentidistill_jax.distributed import watched_loop
 from sentidistill_jax.errors import Interrupted, NonFiniteLossError, Preempted
 from sentidistill_jax.metric_writer import MetricWriter
 from sentidistill_jax.models.decoder import Decoder
@@ -296,10 +297,12 @@ def train(
         closing(profiler),
         jax.set_mesh(mesh),
         StopSignals(mesh) as stop,
+        watched_loop() as begin_step,
     ):
         speed.start()
         step = start_step
         for batch in iterate(batches, mesh, start_step=start_step):
+            begin_step()
             profiler.before(step + 1)
             state, metrics = step_fn(state, batch)
             step += 1

@@ -27,6 +27,7 @@ WORKER = pathlib.Path(__file__).with_name("worker.py")
 # A packed row holds one to three of these; 27 sequences are an epoch of 3 batches or so.
 LENGTHS = [(5 + n % 7, 3 + n % 4) for n in range(27)]
 PEER_SECONDS = 5.0
+HANG_SECONDS = 45.0  # longer than a step takes to compile on a busy machine
 
 
 def settings_of(**changes: Any) -> dict:
@@ -56,7 +57,9 @@ def folder(tmp_path):
 class Processes:
     """A job on this machine, its output in files."""
 
-    def __init__(self, folder: pathlib.Path, count: int, devices: int, mesh: dict, pace: float = 0):
+    def __init__(
+        self, folder: pathlib.Path, count: int, devices: int, mesh: dict, *options: str, **more: str
+    ):
         self.folder = folder
         settings = folder / "settings.json"
         settings.write_text(json.dumps(settings_of(**{f"mesh.{k}": v for k, v in mesh.items()})))
@@ -68,9 +71,10 @@ class Processes:
         self.processes = []
         for log, variables in zip(self.logs, environments(job, port), strict=True):
             variables["SENTIDISTILL_PEER_SECONDS"] = str(PEER_SECONDS)
+            variables |= more
             with log.open("w") as output:
                 process = subprocess.Popen(
-                    [sys.executable, WORKER, folder, settings, "--pace", str(pace)],
+                    [sys.executable, WORKER, folder, settings, *options],
                     env={"PATH": "/usr/bin:/bin", "XLA_FLAGS": XLA_FLAGS, **variables},
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -149,7 +153,7 @@ def test_processes_together_train_what_one_does(count, devices, mesh, folder, al
 
 def test_killed_in_mid_step_the_others_end_with_a_message_and_the_job_goes_on(folder, alone):
     expected, _ = alone
-    job = Processes(folder, 2, 2, {"fsdp": 4}, pace=0.5)
+    job = Processes(folder, 2, 2, {"fsdp": 4}, "--pace=0.5")
     job.wait_for_step(3)
     job.processes[1].kill()
     killed = time.monotonic()
@@ -164,7 +168,7 @@ def test_killed_in_mid_step_the_others_end_with_a_message_and_the_job_goes_on(fo
 
 
 def test_a_frozen_process_is_taken_for_lost(folder):
-    job = Processes(folder, 2, 1, {}, pace=0.5)
+    job = Processes(folder, 2, 1, {}, "--pace=0.5")
     job.wait_for_step(2)
     job.processes[1].send_signal(signal.SIGSTOP)
     assert job.processes[0].wait(60) == EXIT_RESTART
@@ -173,9 +177,23 @@ def test_a_frozen_process_is_taken_for_lost(folder):
     assert "no sign of life" in job.output()
 
 
+def test_a_main_thread_that_hangs_ends_the_job_and_is_named(folder):
+    """Its other threads live: it still gives signs of life, and the others wait for it."""
+    variable = {"SENTIDISTILL_HANG_SECONDS": str(HANG_SECONDS)}
+    job = Processes(folder, 2, 1, {}, "--hang=1", **variable)
+    assert job.wait(120) == [EXIT_RESTART] * 2, job.output()
+    # It has a watch of its own, which speaks before the coordinator ends.
+    hung = job.logs[1].read_text()
+    assert re.search(
+        rf"no step has begun for {HANG_SECONDS:g} s: the others wait in step \d for process 1", hung
+    )
+    assert "in paced" in hung  # where it hangs
+    assert "in paced" not in job.logs[0].read_text()
+
+
 def test_told_to_one_process_a_preemption_stops_all_after_the_same_step(folder, alone):
     expected, _ = alone
-    job = Processes(folder, 2, 2, {}, pace=0.5)
+    job = Processes(folder, 2, 2, {}, "--pace=0.5")
     job.wait_for_step(2)
     job.processes[1].send_signal(signal.SIGTERM)
     assert job.wait(90) == [EXIT_RESTART] * 2, job.output()

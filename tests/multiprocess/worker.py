@@ -1,9 +1,12 @@
 # ruff: noqa: E402 (the number of devices is set before anything else is imported)
 """One process of a job that trains a tiny student; what the command line does, without its files.
 
-python tests/multiprocess/worker.py FOLDER SETTINGS.json [--pace SECONDS]
+python tests/multiprocess/worker.py FOLDER SETTINGS.json [--pace SECONDS] [--hang PROCESS]
+
+With --hang the main thread of that process sleeps for ever after the second step.
 """
 
+import argparse
 import json
 import os
 import pathlib
@@ -31,8 +34,13 @@ from sentidistill_jax.training import train as training
 
 def main() -> int:
     """Trains, and leaves losses, the examples this process read, and the student."""
-    folder, settings = pathlib.Path(sys.argv[1]), json.loads(pathlib.Path(sys.argv[2]).read_text())
-    pace = float(sys.argv[4]) if len(sys.argv) > 4 else 0.0
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("settings", type=pathlib.Path)
+    parser.add_argument("--pace", type=float, default=0.0)
+    parser.add_argument("--hang", type=int)
+    options = parser.parse_args()
+    folder, settings = options.folder, json.loads(options.settings.read_text())
     job = distributed.start()
     tokenizer = byte_tokenizer()
     training.load_student = lambda config, mesh, caches: random_model(mesh, tokenizer)
@@ -48,8 +56,11 @@ def main() -> int:
     report = training._report
 
     def paced(*arguments, **named):
-        time.sleep(pace)
-        return report(*arguments, **named)
+        time.sleep(options.pace)
+        written = report(*arguments, **named)
+        if jax.process_index() == options.hang and arguments[-2] == 2:  # the step
+            time.sleep(1000)
+        return written
 
     training._report = paced
     config = ConfigDict(settings)
