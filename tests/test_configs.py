@@ -12,7 +12,7 @@ from sentidistill_jax.corpus.icldist import TASKS
 from sentidistill_jax.corpus.perspectives import PERSPECTIVES
 from sentidistill_jax.corpus.sources import EMBEDDED_SOURCES
 from sentidistill_jax.inference.sampling import SamplingConfig
-from sentidistill_jax.models.load import EMBEDDED
+from sentidistill_jax.models.embedded import EMBEDDED
 from sentidistill_jax.models.presets import PRESETS
 from sentidistill_jax.settings import Config, float_dtype
 from sentidistill_jax.sharding import make_mesh
