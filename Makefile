@@ -1,11 +1,15 @@
 # `make demo` and `make test` do all of their own set-up; interrupt and repeat them freely.
 VENV ?= .venv
 export VENV
+# Or gemma3-270m, under Gemma's terms of use: 240 MB more, fetched only when asked for.
+TEACHER ?= smollm2-135m-instruct
+export TEACHER
+DEMO := workdir/demo$(if $(filter smollm2-135m-instruct,$(TEACHER)),,-$(TEACHER))
 
 .PHONY: demo test server clean
 
-demo: $(VENV)/.demo-ready
-	$(VENV)/bin/sentidistill demo --workdir=workdir/demo
+demo: $(VENV)/.demo-ready-$(TEACHER)
+	$(VENV)/bin/sentidistill demo --config=configs/demo.py:$(TEACHER) --workdir=$(DEMO)
 
 test: $(VENV)/.test-ready
 	$(VENV)/bin/ruff check .
@@ -13,7 +17,7 @@ test: $(VENV)/.test-ready
 	$(VENV)/bin/pyright
 	$(VENV)/bin/pytest -n 2
 
-$(VENV)/.demo-ready: setup.py launch/set_up.sh
+$(VENV)/.demo-ready-$(TEACHER): setup.py launch/set_up.sh
 	launch/set_up.sh demo
 	touch $@
 

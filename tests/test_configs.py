@@ -12,7 +12,7 @@ from sentidistill_jax.corpus.icldist import TASKS
 from sentidistill_jax.corpus.perspectives import PERSPECTIVES
 from sentidistill_jax.corpus.sources import EMBEDDED_SOURCES
 from sentidistill_jax.inference.sampling import SamplingConfig
-from sentidistill_jax.models.load import EMBEDDED
+from sentidistill_jax.models.embedded import EMBEDDED
 from sentidistill_jax.models.presets import PRESETS
 from sentidistill_jax.settings import Config, float_dtype
 from sentidistill_jax.sharding import make_mesh
@@ -34,7 +34,7 @@ def configs_import_one_another(monkeypatch):
     monkeypatch.syspath_prepend(ROOT)
 
 
-def load(path: pathlib.Path) -> Config:
+def load(path: pathlib.Path | str) -> Config:
     """The config as the command line has it."""
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=values)
@@ -146,3 +146,14 @@ def test_the_demos_runs_share_what_they_must():
     assert icldist_only.icldist == both.icldist
     assert both.student.source == f"students/{knowdist.name}"
     assert len({run.name for run in (knowdist, icldist_only, both)}) == 3
+
+
+def test_the_demo_takes_another_embedded_teacher_and_cuts_its_student_from_it():
+    config = load(f"{ROOT / 'configs' / 'demo.py'}:gemma3-270m")
+    first, alone, both = (config[name] for name in DEMO_RUNS)
+    assert {run.teacher.source for run in (first, alone, both)} == {"gemma3-270m"}
+    for run in (first, alone):
+        assert run.student.source == "gemma3-270m"
+        assert (run.student.vocabulary, run.student.vocabulary_size) == ("corpus", 16_384)
+        assert set(run.student.caches) == {first.stage, alone.stage}
+    assert both.student.source == f"students/{first.name}"

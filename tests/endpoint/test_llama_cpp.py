@@ -29,7 +29,8 @@ from sentidistill_jax.endpoint.settings import EndpointError, EndpointSettings
 from sentidistill_jax.inference.engine import Engine, ScoreRequest
 from sentidistill_jax.inference.label_scoring import encode, encode_prompt, score_labels
 from sentidistill_jax.inference.sampling import SamplingConfig
-from sentidistill_jax.models.load import embedded_path, load_model
+from sentidistill_jax.models.embedded import embedded_path
+from sentidistill_jax.models.load import load_model
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.teacher.annotate import Annotation
 from sentidistill_jax.teacher.server_capture import ServerCapture

