@@ -34,6 +34,15 @@ AXIS_RULES: Mapping[str, tuple[str, ...] | str | None] = {
 }
 
 
+def backend() -> str:
+    """The platform that a program is traced for: cpu, gpu or tpu.
+
+    That of the mesh in use, which is not the default one while a laptop plans for a TPU.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else device.platform
+
+
 def make_mesh(shape: Mapping[str, int], devices: Sequence[Any] | None = None) -> Mesh:
     """Builds the `data, fsdp, tensor` mesh.
 

@@ -23,7 +23,13 @@ from sentidistill_jax.inference.distribution import (
 from sentidistill_jax.inference.sampling import SamplingConfig, sample
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.kv_cache import EMPTY, KVCache
-from sentidistill_jax.sharding import axis_that_splits, batch_rows, constrain, partition_spec
+from sentidistill_jax.sharding import (
+    axis_that_splits,
+    backend,
+    batch_rows,
+    constrain,
+    partition_spec,
+)
 
 _HEAD_ROWS = 128  # positions whose logits exist at one time, times the ways the batch is split
 _DRAWS = 2**31 - 1  # a step that no text reaches
@@ -134,7 +140,7 @@ def cache_dtype(model: Decoder) -> jnp.dtype:
     """Of keys and values."""
     # A CPU attends in float32 whatever the dtype, and XLA writes to a bfloat16 array there by
     # converting all of it forth and back.
-    return jnp.dtype(jnp.float32) if jax.default_backend() == "cpu" else model.dtype
+    return jnp.dtype(jnp.float32) if backend() == "cpu" else model.dtype
 
 
 def _offset(prefix: KVCache | None) -> int:

@@ -16,7 +16,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ma
 from jaxtyping import Array, Bool, Float, Int
 
 from sentidistill_jax.models.contract import contract
-from sentidistill_jax.sharding import partition_spec_of
+from sentidistill_jax.sharding import backend, partition_spec_of
 
 # Keys and values that one layer has of tokens read before: of each row's, and of a prefix that all
 # rows share.
@@ -123,12 +123,12 @@ def attend(
 
 
 def _best(query: jax.Array, softcap: float | None) -> str:
-    backend = jax.default_backend()
-    if backend == "tpu" and query.shape[1] % _SPLASH_BLOCKS[-1] == 0:
+    platform = backend()
+    if platform == "tpu" and query.shape[1] % _SPLASH_BLOCKS[-1] == 0:
         return "splash"
     head_dim = query.shape[-1]
     fits = head_dim <= _CUDNN_LARGEST_HEAD and head_dim % 8 == 0 and softcap is None
-    if backend == "gpu" and fits and query.dtype in (jnp.bfloat16, jnp.float16):
+    if platform == "gpu" and fits and query.dtype in (jnp.bfloat16, jnp.float16):
         return "cudnn"
     return "xla"
 

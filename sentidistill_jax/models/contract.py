@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from sentidistill_jax.sharding import backend
+
 # By this name a remat policy may keep products with weights, which `_contract` hides from policies
 # that look for dot_general.
 WEIGHT_PRODUCT = "weight_product"
@@ -64,7 +66,7 @@ def _contract(spec, left, right):
 
 def _product(spec: str, left: jax.Array, right: jax.Array) -> jax.Array:
     dtype = left.dtype
-    if jax.default_backend() == "cpu" and _better_in_float32(spec, left.shape):
+    if backend() == "cpu" and _better_in_float32(spec, left.shape):
         dtype = jnp.float32
     return jnp.einsum(
         spec, left.astype(dtype), right.astype(dtype), preferred_element_type=jnp.float32
