@@ -15,13 +15,14 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from sentidistill_jax import sharding
-from sentidistill_jax.inference import batching, refill_steps, steps
+from sentidistill_jax.inference import batching, steps
 from sentidistill_jax.inference.distribution import Keep, SparseDistribution
 from sentidistill_jax.inference.refill import Refill, RefillConfig
 from sentidistill_jax.inference.requests import GenerateRequest, Generation, ScoreRequest
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.kv_cache import KVCache
+from sentidistill_jax.models.words import as_words
 
 __all__ = ["Engine", "GenerateRequest", "Generation", "RefillConfig", "ScoreRequest"]
 
@@ -43,8 +44,8 @@ class Engine:
         self._graphdef, state = nnx.split(decoder)
         # Nothing is trained here, so the parameters are cast once and not in every call.
         self._state = jax.tree.map(lambda leaf: leaf.astype(decoder.dtype), state)
-        # Products of few rows stay in float32 on a CPU, so there a cast would be undone every step.
-        self._decode_state = state if jax.default_backend() == "cpu" else self._state
+        if jax.default_backend() == "cpu":
+            self._state["layers"] = as_words(self._state["layers"])
         self._mesh = mesh
         self._pad_id = pad_id
         self._limits = batching.Limits(tokens_per_batch, sharding.batch_rows(mesh))
@@ -221,9 +222,8 @@ class Engine:
     def _run(self, step: Callable, *arguments: Any, **static: Any) -> Any:
         # The mesh is set around each call and not around the loops, which are generators: there
         # it would stay set for their consumers.
-        state = self._decode_state if step in (steps.decode, refill_steps.decode) else self._state
         with jax.set_mesh(self._mesh):
-            return step(state, *arguments, graphdef=self._graphdef, **static)
+            return step(self._state, *arguments, graphdef=self._graphdef, **static)
 
     def _put(self, batch: Any) -> Any:
         return jax.device_put(batch, sharding.batch_sharding(self._mesh))

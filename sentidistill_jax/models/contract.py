@@ -7,7 +7,6 @@ elsewhere).
 
 import dataclasses
 import functools
-import math
 from typing import Any
 
 import jax
@@ -19,9 +18,6 @@ from sentidistill_jax.sharding import backend
 # By this name a remat policy may keep products with weights, which `_contract` hides from policies
 # that look for dot_general.
 WEIGHT_PRODUCT = "weight_product"
-
-# XLA's CPU runtime reorders a bfloat16 weight in every product, which only this many rows repay.
-_CPU_ROWS = 128
 
 
 @jax.tree_util.register_dataclass
@@ -66,20 +62,11 @@ def _contract(spec, left, right):
 
 def _product(spec: str, left: jax.Array, right: jax.Array) -> jax.Array:
     dtype = left.dtype
-    if backend() == "cpu" and _better_in_float32(spec, left.shape):
-        dtype = jnp.float32
+    if backend() == "cpu" and _is_batched(spec):
+        dtype = jnp.float32  # it has no batched products of bfloat16
     return jnp.einsum(
         spec, left.astype(dtype), right.astype(dtype), preferred_element_type=jnp.float32
     )
-
-
-def _better_in_float32(spec: str, left_shape: tuple[int, ...]) -> bool:
-    """Whether a CPU is slow at this product of bfloat16 operands, or has none: batched ones."""
-    of_left, of_right = spec.split("->")[0].split(",")
-    rows = math.prod(
-        size for letter, size in zip(of_left, left_shape, strict=True) if letter not in of_right
-    )
-    return _is_batched(spec) or rows < _CPU_ROWS
 
 
 def _is_batched(spec: str) -> bool:

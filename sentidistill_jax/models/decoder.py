@@ -28,6 +28,7 @@ from sentidistill_jax.models.config import ModelConfig
 from sentidistill_jax.models.contract import WEIGHT_PRODUCT, contract
 from sentidistill_jax.models.kv_cache import KVCache
 from sentidistill_jax.models.rope import Rotation
+from sentidistill_jax.models.words import from_words
 from sentidistill_jax.sharding import constrain
 
 # What the backward pass keeps of a layer's forward pass instead of recomputing it.
@@ -323,7 +324,7 @@ class Decoder(nnx.Module):
 
         def apply_layer(x, scanned):
             slides, layer, layer_cache, layer_prefix = scanned
-            block = nnx.merge(graphdef, layer)
+            block = nnx.merge(graphdef, from_words(layer))
             after, read = block(x, rotation, visibility, slides, layer_cache, layer_prefix)
             return after, (
                 () if cache is None else read,
