@@ -20,7 +20,7 @@ from sentidistill_jax.planner.hlo_memory import Buffer, hbm_traffic, largest_buf
 from sentidistill_jax.planner.topology import GIB, Topology, describe
 from sentidistill_jax.planner.workloads import Workload
 
-_VERSION = 1  # of what is kept of a compiled program; another one makes old reports void
+_VERSION = 2  # of what is kept of a compiled program; another one makes old reports void
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 

@@ -13,6 +13,7 @@ _BYTES = {
 _ARRAY = re.compile(r"\b([a-z]+\d*(?:e\d+m\d+\w*)?)\[([\d,]*)\](?:\{([^}]*)\})?")
 _CALLED = re.compile(r"\b(?:calls|body|to_apply|called_computations)=\{?%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+_END = re.compile(r"^\}(?!\})")
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{$")
 
 
@@ -134,9 +135,9 @@ class Program:
                 if header:
                     current = self.computations.setdefault(header[2], {})
                     self.entry = header[2] if header[1] else self.entry
-            elif line.startswith("}"):
+            elif _END.match(line):
                 current = None
-            else:
+            elif line.startswith(" "):  # what a kernel says of itself goes on in lines of its own
                 instruction = _parse(line)
                 if instruction is not None:
                     current[instruction.name] = instruction

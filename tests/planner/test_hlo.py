@@ -44,7 +44,10 @@ HloModule jit_step, is_scheduled=true
   %state = (s32[]{:T(128)}, f32[8]{0}) parameter(0)
   %i = s32[]{:T(128)} get-tuple-element(%state), index=0
   %v = f32[8]{0} get-tuple-element(%state), index=1
-  %all-reduce.1 = f32[8]{0} all-reduce(%v), channel_id=1, replica_groups=[2,4]<=[2,4], to_apply=%add
+  %kernel = f32[8]{0} custom-call(%v), custom_call_target="tpu_custom_call", frontend_attributes={kernel_metadata={
+"xprof_metadata":"{\\"block\\": 512}"
+}}, metadata={op_name="jit(step)/kernel"}
+  %all-reduce.1 = f32[8]{0} all-reduce(%kernel), channel_id=1, replica_groups=[2,4]<=[2,4], to_apply=%add
   ROOT %next = (s32[]{:T(128)}, f32[8]{0}) tuple(%i, %all-reduce.1)
 }
 
