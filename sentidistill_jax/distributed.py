@@ -166,7 +166,7 @@ class Job:
         while not self._ended.wait(_BEAT_SECONDS):
             number += 1
             try:
-                self._set("beat", f"{number} {_loop.steps}")
+                self._set("beat", f"{number} {_loop.marks}")
                 latest, ended = self._get("beat"), self._get("ended")
             except jax.errors.JaxRuntimeError:
                 if not self._ended.is_set():
@@ -196,9 +196,9 @@ class Job:
             if _loop.since is not None and now - _loop.since > patience:
                 # Shows who waits in a collective, and who hangs elsewhere.
                 faulthandler.dump_traceback(sys.stderr)
-                steps = {process: int(beat.split()[1]) for process, beat in latest.items()}
+                marks = {process: int(beat.split()[1]) for process, beat in latest.items()}
                 self._end(
-                    f"no step has begun for {self._hang_seconds:g} s: {where_it_hangs(steps)}",
+                    f"no step has begun for {self._hang_seconds:g} s: {where_it_hangs(marks)}",
                     EXIT_RESTART,
                 )
 
@@ -288,8 +288,8 @@ def start(environment: Mapping[str, str] = os.environ) -> Job:
 class _Loop:
     """What the main thread is at."""
 
-    steps: int = 0  # begun, in all loops together
-    since: float | None = None  # when it began the last; None outside a loop
+    marks: int = 0  # passed, in all loops together
+    since: float | None = None  # when it passed the last; None outside a loop
 
 
 _loop = _Loop()
@@ -297,29 +297,26 @@ _loop = _Loop()
 
 @contextlib.contextmanager
 def watched_loop() -> Iterator[Callable[[], None]]:
-    """Gives a function for the main thread to call when it has all it needs for its next step.
+    """Gives a function that the main thread calls before each thing that all do together.
 
     Inside, a job of several processes ends if it does not call it for the job's `hang_seconds`.
     """
 
-    def begin_step() -> None:
-        _loop.steps += 1
+    def mark() -> None:
+        _loop.marks += 1
         _loop.since = time.monotonic()
 
     _loop.since = time.monotonic()
     try:
-        yield begin_step
+        yield mark
     finally:
         _loop.since = None
 
 
-def where_it_hangs(steps: Mapping[int, int]) -> str:
-    """Which processes have not come as far as others, from the steps that each has begun."""
-    most = max(steps.values())
-    behind = sorted(process for process, count in steps.items() if count < most)
-    if not behind:
-        return f"every process waits inside step {most}"
-    return f"the others wait in step {most} for {_names(behind)}"
+def where_it_hangs(marks: Mapping[int, int]) -> str:
+    """Which processes have not come as far as others, from the marks that each has passed."""
+    behind = sorted(process for process, count in marks.items() if count < max(marks.values()))
+    return f"the others wait for {_names(behind)}" if behind else "all wait at the same point"
 
 
 def is_leader() -> bool:

@@ -51,8 +51,8 @@ def test_a_barrier_names_who_is_missing():
 
 
 def test_who_hangs_is_told_from_the_steps_that_each_has_begun():
-    assert where_it_hangs({0: 7, 1: 6, 2: 7, 3: 5}).endswith("in step 7 for processes 1, 3")
-    assert where_it_hangs({0: 7, 1: 7}) == "every process waits inside step 7"
+    assert where_it_hangs({0: 7, 1: 6, 2: 7, 3: 5}).endswith("wait for processes 1, 3")
+    assert where_it_hangs({0: 7, 1: 7}) == "all wait at the same point"
 
 
 def test_one_process_reads_whole_batches():

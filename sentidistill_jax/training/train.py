@@ -297,12 +297,12 @@ def train(
         closing(profiler),
         jax.set_mesh(mesh),
         StopSignals(mesh) as stop,
-        watched_loop() as begin_step,
+        watched_loop() as mark,
     ):
         speed.start()
         step = start_step
         for batch in iterate(batches, mesh, start_step=start_step):
-            begin_step()
+            mark()
             profiler.before(step + 1)
             state, metrics = step_fn(state, batch)
             step += 1
@@ -314,9 +314,11 @@ def train(
                 # Only a student whose loss was finite is worth a look, which no step is timed with.
                 report(*pending, last_saved=last_saved)
                 pending = None
+                mark()
                 live = model_of(student_of(state), source=source)
                 writer.write(step, on_interval(step, live))
                 speed.start()
+            mark()
             if stop.agreed():
                 break
             if step % config.checkpoint.interval == 0 and step < total_steps:
@@ -324,6 +326,7 @@ def train(
                 if pending is not None:
                     report(*pending, last_saved=last_saved)
                 pending = None
+                mark()
                 checkpoints.save(step, state, config.to_dict())
                 last_saved = step
         if pending is not None:
