@@ -32,6 +32,7 @@ from sentidistill_jax.stages.endpoint import (
     teach_from_endpoint,
     teacher_settings,
 )
+from sentidistill_jax.stages.vocabularies import check_vocabularies
 from sentidistill_jax.teacher.annotate import Annotation, LabelTeacher
 from sentidistill_jax.teacher.capture import Capture
 from sentidistill_jax.teacher.filters import reject_reason
@@ -124,6 +125,9 @@ def teach(config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher])
     All processes of a run call this; they divide the shards, on a file system that they share. The
     teacher first answers every prompt into a draft. What it wrote itself is then filtered, and the
     cache holds the rest.
+
+    Raises:
+      ValueError: If the student's tokens are not the teacher's, or no answer is worth learning.
     """
     if served(config):
         teach_from_endpoint(config, workdir)
@@ -142,6 +146,7 @@ def teach(config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher])
     )
     if artifact.finished:
         return
+    check_vocabularies(config, workdir)
     sampling = SamplingConfig(**config.generation.to_dict())
     teacher = load_teacher()
     prompts = read_records(prompts_path, Prompt)

@@ -90,18 +90,30 @@ class Real:
     tokenizer: PreTrainedTokenizerBase
     expected: list[dict[str, np.ndarray]]
     parameters: int
+    sensible: tuple[str, str]  # a text, and how the model goes on
 
 
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(("smollm2-135m-instruct", "smollm2", 134_515_008), marks=pytest.mark.smollm2),
-        pytest.param(("gemma3-270m", "gemma3_270m", 268_098_176), marks=pytest.mark.gemma3),
+        pytest.param(
+            (
+                "smollm2-135m-instruct",
+                "smollm2",
+                134_515_008,
+                ("The capital of France is", " Paris"),
+            ),
+            marks=pytest.mark.smollm2,
+        ),
+        pytest.param(
+            ("gemma3-270m", "gemma3_270m", 268_098_176, ("One, two, three, four,", " five")),
+            marks=pytest.mark.gemma3,
+        ),
     ],
     ids=lambda param: param[1],
 )
 def real(request):
-    name, golden, parameters = request.param
+    name, golden, parameters, sensible = request.param
     try:
         path = embedded_path(name)
     except FileNotFoundError as error:
@@ -112,7 +124,7 @@ def real(request):
         {key.split("/")[1]: stored[key] for key in stored.files if key.startswith(f"{text}/")}
         for text in texts
     ]
-    return Real(name, path, GGUFFile(path).tokenizer(), expected, parameters)
+    return Real(name, path, GGUFFile(path).tokenizer(), expected, parameters, sensible)
 
 
 def test_tokens_are_those_of_transformers(real):
@@ -168,8 +180,8 @@ def test_logits_are_those_of_transformers_and_text_is_sensible(real, mesh):
         got = np.concatenate([scored.top_k_logprobs[0], scored.chosen_logprobs[0]]) + constant
         logits = np.concatenate([golden["top_logits"], golden["some_logits"]])
         np.testing.assert_allclose(got, logits, atol=1e-4 * np.abs(logits).max())
-    prompt = encode_prompt(model.tokenizer, "The capital of France is")
+    text, further = real.sensible
+    prompt = encode_prompt(model.tokenizer, text)
     sampling = SamplingConfig(max_new_tokens=4)
     ((_, generation),) = engine.generate([GenerateRequest(prompt)], sampling, stop_ids=[])
-    text = model.tokenizer.decode(generation.tokens.tolist())
-    assert str(text).startswith(" Paris")
+    assert str(model.tokenizer.decode(generation.tokens.tolist())).startswith(further)
