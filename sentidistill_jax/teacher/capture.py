@@ -94,7 +94,7 @@ class Capture:
         self._sampling = sampling
         self._annotations = annotations
         self._seed = seed
-        self._newline = encode(tokenizer, "\n")
+        self._line_ends = line_ends(tokenizer)
 
     def run(
         self, prompts: Sequence[Prompt], directory: pathlib.Path, manifest: CacheManifest
@@ -222,7 +222,7 @@ class Capture:
             for i in indices
         ]
         answers = self._engine.generate(
-            requests, self._sampling, stop_ids=[int(self._newline[0])], **_kept_of(manifest)
+            requests, self._sampling, stop_ids=self._line_ends, **_kept_of(manifest)
         )
         for row, generation in answers:
             assert generation.distribution is not None
@@ -277,6 +277,16 @@ class Capture:
         """A seed of the prompt's own, so that its answer does not depend on its neighbours."""
         digest = hashlib.blake2b(f"{self._seed}/{prompt.id}".encode(), digest_size=4).digest()
         return int.from_bytes(digest, "little") & 0x7FFFFFFF
+
+
+def line_ends(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Tokens that end a line, ascending: a newline, and what has one at its end, such as two."""
+    ends = {int(encode(tokenizer, "\n")[-1])}
+    for piece, token in tokenizer.get_vocab().items():
+        # Byte-level vocabularies write a newline as this letter, which others hold as itself.
+        if piece.endswith(("\n", "Ċ")) and str(tokenizer.decode([token])).endswith("\n"):
+            ends.add(token)
+    return sorted(ends)
 
 
 def select(distribution: SparseDistribution, manifest: CacheManifest) -> SparseTargets:

@@ -17,7 +17,7 @@ from sentidistill_jax.inference.engine import Engine
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.teacher.annotate import Annotation
-from sentidistill_jax.teacher.capture import Capture
+from sentidistill_jax.teacher.capture import Capture, line_ends
 
 TOKENIZER = byte_tokenizer(["positive", "negative", "A", "B"])
 LENGTH = 256  # tokens that the plain forward pass is padded to
@@ -392,3 +392,9 @@ def test_a_shard_is_on_the_disk_before_the_next_is_begun(capture, tmp_path, monk
     monkeypatch.setattr(capture, "answers", watched)
     capture.run(prompts, tmp_path / "cache", manifest)
     assert seen == [[0, 1, 2], [1, 2], [2]]
+
+
+def test_a_line_ends_with_any_token_that_ends_in_a_newline():
+    tokenizer = byte_tokenizer(["oneĊ", "twoĊs"])
+    texts = [tokenizer.decode([token]) for token in line_ends(tokenizer)]
+    assert sorted(texts) == ["\n", " one\n", " two\n"]
