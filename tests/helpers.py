@@ -51,8 +51,8 @@ def byte_tokenizer(words: Sequence[str] = ()) -> PreTrainedTokenizerFast:
     )
 
 
-def random_decoder(mesh: Mesh, config: ModelConfig = TINY, *, seed: int = 0) -> Decoder:
-    """A sharded decoder whose parameters depend on the seed alone, not on the mesh."""
+def random_weights(config: ModelConfig = TINY, *, seed: int = 0) -> dict[str, np.ndarray]:
+    """Hugging Face name -> float32 weight."""
     rng = np.random.default_rng(seed)
     embed, mlp = config.embed_dim, config.mlp_dim
     heads, kv_heads = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
@@ -80,11 +80,18 @@ def random_decoder(mesh: Mesh, config: ModelConfig = TINY, *, seed: int = 0) -> 
         + rng.normal(0, 0.1 if len(shape) == 1 else shape[-1] ** -0.5, shape)
         for name, shape in shapes.items()
     }
-    tensors = {
-        name: (lambda weight=weight: np.asarray(weight, np.float32))
-        for name, weight in weights.items()
-    }
+    return {name: weight.astype(np.float32) for name, weight in weights.items()}
+
+
+def decoder_of(mesh: Mesh, config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Decoder:
+    """A sharded decoder with these weights, as if read from files."""
+    tensors = {name: (lambda weight=weight: weight) for name, weight in weights.items()}
     return load_decoder(config, tensors, mesh)
+
+
+def random_decoder(mesh: Mesh, config: ModelConfig = TINY, *, seed: int = 0) -> Decoder:
+    """A sharded decoder whose parameters depend on the seed alone, not on the mesh."""
+    return decoder_of(mesh, config, random_weights(config, seed=seed))
 
 
 def random_model(mesh: Mesh, tokenizer: PreTrainedTokenizerFast, *, seed: int = 0) -> LoadedModel:

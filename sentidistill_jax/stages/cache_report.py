@@ -39,7 +39,7 @@ def inspect_cache(directory: pathlib.Path) -> str:
     """
     statistics = inspect(records_of(directory))
     decode = _decoder_of(statistics.manifest)
-    note = "" if decode else " (token ids, as the teacher's tokenizer is not at hand)"
+    note = "" if decode else " (token ids, as their tokenizer is not at hand)"
     examples = [describe(record, decode) for record in statistics.examples]
     return "\n\n".join([str(statistics), f"examples{note}", *examples])
 
@@ -52,7 +52,10 @@ def records_of(directory: pathlib.Path) -> pathlib.Path:
 
 def _decoder_of(manifest: CacheManifest) -> Callable[[Sequence[int]], str] | None:
     """Token ids to text, if the tokenizer that the cache was made with can be found."""
-    source = manifest.config.get("teacher", {}).get("source")
+    of = manifest.config.get("vocabularies", {}).get("student") or manifest.config.get(
+        "teacher", {}
+    )
+    source = of.get("source")
     try:
         tokenizer = load_tokenizer(str(source))
     except (OSError, ValueError):

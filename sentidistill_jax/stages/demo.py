@@ -7,7 +7,8 @@ from sentidistill_jax.settings import Config
 from sentidistill_jax.stages import corpus, evaluate
 from sentidistill_jax.stages.report import report
 from sentidistill_jax.stages.students import take_whole, train_student
-from sentidistill_jax.stages.teacher import Teacher, teach
+from sentidistill_jax.stages.teach import teach
+from sentidistill_jax.stages.teacher import Teacher
 from sentidistill_jax.workdir import Workdir
 
 

@@ -15,8 +15,8 @@ from sentidistill_jax.endpoint.model import EndpointModel
 from sentidistill_jax.endpoint.settings import EndpointSettings
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.models.load import load_config, load_tokenizer, tokenizer_fingerprint
-from sentidistill_jax.models.trimmed_vocabulary import TrimmedVocabulary
 from sentidistill_jax.settings import Config
+from sentidistill_jax.stages.vocabularies import refuse_trimmed
 from sentidistill_jax.teacher.annotate import Annotation, LabelTeacher
 from sentidistill_jax.teacher.server_capture import ServerCapture
 from sentidistill_jax.training.objectives import Objective
@@ -87,12 +87,7 @@ def teach_from_endpoint(config: Config, workdir: Workdir) -> None:
             " likeliest tokens at temperature 1; use 'top_k' and (1.0,)."
         )
     student = workdir.model_source(config.student.source)
-    if TrimmedVocabulary.load(pathlib.Path(student)) is not None:
-        raise ValueError(
-            f"student.source={config.student.source!r} has a trimmed vocabulary, and answers are"
-            " kept in the tokens that it was trimmed from; set student.source to the model with"
-            " all of them while teaching."
-        )
+    refuse_trimmed(config, workdir)
     tokenizer = load_tokenizer(student)
     artifact = Artifact(
         directory,

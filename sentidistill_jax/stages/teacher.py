@@ -1,41 +1,28 @@
-"""Stage `teach`: a loaded teacher answers a corpus, and its cache is written."""
+"""The teacher of a config, loaded or served, and what its cache is made from."""
 
 import dataclasses
 import functools
 import pathlib
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 import jax
-from transformers import PreTrainedTokenizerBase
 
-from sentidistill_jax import distributed, sharding
-from sentidistill_jax.artifact import Artifact, file_fingerprint, fingerprint
-from sentidistill_jax.corpus.records import Prompt, read_records
-from sentidistill_jax.corpus.user_texts import UnlabelledText
+from sentidistill_jax import sharding
+from sentidistill_jax.artifact import file_fingerprint, fingerprint
 from sentidistill_jax.data.teacher_cache import (
     MODES,
     CacheManifest,
-    CacheReader,
-    CacheWriter,
-    open_cache,
 )
 from sentidistill_jax.distributed import Arguments, by_leader
 from sentidistill_jax.inference.engine import Engine
 from sentidistill_jax.inference.label_scoring import score_labels
-from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.models.load import LoadedModel, load_model, tokenizer_fingerprint
 from sentidistill_jax.settings import Config, float_dtype
 from sentidistill_jax.stages.endpoint import (
     EndpointTeacher,
     served,
-    teach_from_endpoint,
-    teacher_settings,
 )
-from sentidistill_jax.stages.vocabularies import check_vocabularies
-from sentidistill_jax.teacher.annotate import Annotation, LabelTeacher
-from sentidistill_jax.teacher.capture import Capture
-from sentidistill_jax.teacher.filters import reject_reason
+from sentidistill_jax.teacher.annotate import LabelTeacher
 from sentidistill_jax.workdir import Workdir
 
 
@@ -117,104 +104,3 @@ def cache_manifest(
             "seed": config.seed,
         },
     )
-
-
-def teach(config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher]) -> None:
-    """Writes the teacher cache of `config.stage`; resumes at the first missing shard.
-
-    All processes of a run call this; they divide the shards, on a file system that they share. The
-    teacher first answers every prompt into a draft. What it wrote itself is then filtered, and the
-    cache holds the rest.
-
-    Raises:
-      ValueError: If the student's tokens are not the teacher's, or no answer is worth learning.
-    """
-    if served(config):
-        teach_from_endpoint(config, workdir)
-        return
-    cache = workdir.cache(config.stage)
-    prompts_path = workdir.prompts(config.stage) / "prompts.jsonl"
-    artifact = Artifact(
-        cache,
-        {
-            "corpus": file_fingerprint(prompts_path),
-            "teacher": teacher_settings(config),
-            "generation": config.generation.to_dict(),
-            "cache": config.cache.to_dict(),
-            "seed": config.seed,
-        },
-    )
-    if artifact.finished:
-        return
-    check_vocabularies(config, workdir)
-    sampling = SamplingConfig(**config.generation.to_dict())
-    teacher = load_teacher()
-    prompts = read_records(prompts_path, Prompt)
-    annotations = read_records(workdir.annotations / "annotations.jsonl", Annotation)
-    tokenizer = teacher.model.tokenizer
-    capture = Capture(
-        teacher.engine,
-        tokenizer,
-        teacher_fingerprint=teacher.model.fingerprint,
-        sampling=sampling,
-        annotations={(a.task, a.text_id): a for a in annotations},
-        seed=config.seed,
-    )
-    manifest = cache_manifest(config, teacher.model, prompts_path, len(prompts))
-    by_leader(artifact.begin)()
-    capture.run(prompts, cache / "draft", manifest)
-    texts = read_records(workdir.texts / "train.jsonl", UnlabelledText)
-    filtered = _filter(
-        open_cache(cache / "draft"),
-        prompts,
-        {t.id: t.text for t in texts},
-        tokenizer,
-        cache / "records",
-    )
-    if not distributed.is_leader():
-        return
-    artifact.finish(filtered)
-    rejected = {reason: count for reason, count in filtered.items() if reason != "kept"}
-    print(f"teach {config.stage}: {filtered['kept']} answers kept, not kept: {rejected}")
-
-
-def _filter(
-    draft: CacheReader,
-    prompts: Sequence[Prompt],
-    texts: Mapping[str, str],
-    tokenizer: PreTrainedTokenizerBase,
-    directory: pathlib.Path,
-) -> dict[str, int]:
-    """Copies the records worth learning into the final cache; returns counts by reason.
-
-    Every process reads the whole draft and so comes to the same choice; each writes its shards.
-    """
-    reasons: Counter[str] = Counter()
-    kept = []
-    for index, prompt in enumerate(prompts):
-        reason = None
-        if not prompt.label_words and prompt.answer is None:
-            record = draft[index]
-            answer = str(tokenizer.decode(record.tokens[record.completion_start :]))
-            reason = reject_reason(texts[prompt.text_id], answer, stopped=answer.endswith("\n"))
-        reasons[reason or "kept"] += 1
-        if reason is None:
-            kept.append(index)
-    if not kept:
-        raise ValueError(
-            f"none of the teacher's {len(prompts)} answers is worth learning ({dict(reasons)});"
-            " raise generation.max_new_tokens or use a stronger teacher."
-        )
-    writer = CacheWriter(
-        directory, dataclasses.replace(draft.manifest, num_records=len(kept), shards=())
-    )
-    missing = writer.missing_shards()
-    distributed.wait_for_all("missing shards of the final cache are known")
-    for shard in missing:
-        if shard % jax.process_count() == jax.process_index():
-            start, stop = writer.shard_range(shard)
-            writer.write_shard(shard, [draft[index] for index in kept[start:stop]])
-    distributed.wait_for_all("shards of the final cache are written")
-    if distributed.is_leader():
-        writer.finish()
-    return dict(reasons)

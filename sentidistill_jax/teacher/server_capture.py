@@ -15,17 +15,16 @@ from transformers import PreTrainedTokenizerBase
 from sentidistill_jax.artifact import fingerprint
 from sentidistill_jax.corpus.records import Prompt
 from sentidistill_jax.data.teacher_cache import (
+    TEXT_MODE,
     CacheManifest,
     CacheRecord,
     CacheWriter,
     LabelTargets,
     SparseTargets,
-    record_key,
 )
 from sentidistill_jax.endpoint.client import Endpoint
 from sentidistill_jax.endpoint.protocol import Answer, Request
 from sentidistill_jax.endpoint.settings import EndpointError
-from sentidistill_jax.inference.label_scoring import encode, encode_prompt
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.teacher.alignment import Aligner
 from sentidistill_jax.teacher.answers import (
@@ -36,6 +35,12 @@ from sentidistill_jax.teacher.answers import (
     is_free,
 )
 from sentidistill_jax.teacher.filters import reject_reason
+from sentidistill_jax.teacher.text_records import (
+    make_record,
+    stated_targets,
+    text_record,
+    written_tokens,
+)
 
 # What tokenizers cut differently: digits, accents, contractions, runs of spaces, symbols.
 _PROBES = (
@@ -43,8 +48,6 @@ _PROBES = (
     "Die Suppe war köstlich, le café aussi 😊  (truly)\nOpinion:",
 )
 _PROBE_TOKENS = 8
-# Outside what a record without lists says: a student's mass there costs, but not infinitely.
-_TAIL_MASS = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +88,6 @@ class ServerCapture:
         self._annotations = annotations
         self._top_k = top_k
         self._seed = seed
-        self._newline = encode(tokenizer, "\n")
         self.offer = self._probe()
 
     @property
@@ -211,7 +213,7 @@ class ServerCapture:
         """The tokens of the answer with its newline, int32."""
         if not is_free(prompt):
             return self._fixed(prompt).tokens.astype(np.int32)
-        return np.concatenate([encode(self._tokenizer, self._text(prompt)), self._newline])
+        return written_tokens(self._tokenizer, self._text(prompt))
 
     def _further(self, prompt: Prompt) -> list[Request] | None:
         """Asks for the lists of positions that the answer itself came without.
@@ -268,7 +270,7 @@ class ServerCapture:
         completion = self._completion(prompt)
         answer = None if is_free(prompt) else self._fixed(prompt)
         if answer is not None and is_annotated(prompt, self._annotations):
-            return _stated(completion, answer)
+            return stated_targets(completion, answer)
         rows = self._rows(prompt, completion)
         if rows is None:
             return None
@@ -287,44 +289,10 @@ class ServerCapture:
         )
 
     def _record(self, prompt: Prompt, manifest: CacheManifest) -> CacheRecord:
-        completion = self._completion(prompt)
-        if manifest.mode == "text":
-            found = _stated(completion, None if is_free(prompt) else self._fixed(prompt))
-        else:
-            found = self._targets(prompt)
+        teacher = manifest.teacher_fingerprint
+        if manifest.mode == TEXT_MODE:
+            written = self._text(prompt) if is_free(prompt) else None
+            return text_record(self._tokenizer, prompt, written, self._annotations, teacher)
+        found = self._targets(prompt)
         assert found is not None, "kept prompts have targets"
-        student_prompt = encode_prompt(self._tokenizer, prompt.prompt)
-        teacher_prompt = encode_prompt(self._tokenizer, prompt.teacher_prompt)
-        tokens = np.concatenate([student_prompt, completion]).astype(np.int32)
-        teacher_tokens = np.concatenate([teacher_prompt, completion])
-        return CacheRecord(
-            key=record_key(manifest.teacher_fingerprint, teacher_tokens, tokens),
-            prompt_id=prompt.id,
-            kind=prompt.kind,
-            tokens=tokens,
-            completion_start=len(student_prompt),
-            targets=found[0],
-            labels=found[1],
-        )
-
-
-def _stated(
-    completion: np.ndarray, answer: FixedAnswer | None
-) -> tuple[SparseTargets, LabelTargets | None]:
-    """Targets that no server listed: the text itself, and the labels as annotated or computed."""
-    ids = [np.array([token]) for token in completion]
-    logprobs = [np.zeros((1,)) for _ in completion]
-    if answer is not None and len(answer.label_ids):
-        ids[answer.position] = answer.label_ids
-        logprobs[answer.position] = answer.label_logprobs
-    kept = np.log1p(-_TAIL_MASS)
-    targets = SparseTargets(
-        counts=np.array([len(row) for row in ids], np.int32),
-        ids=np.concatenate(ids).astype(np.int32),
-        logprobs=(np.concatenate(logprobs) + kept).astype(np.float32),
-        tail_logprobs=np.full((len(ids), 1), np.log(_TAIL_MASS), np.float32),
-    )
-    if answer is None or not len(answer.label_ids):
-        return targets, None
-    raw = (answer.label_logprobs + kept).astype(np.float32)
-    return targets, LabelTargets(answer.position, answer.label_ids, raw, answer.label_logprobs)
+        return make_record(self._tokenizer, prompt, self._completion(prompt), found, teacher)

@@ -72,16 +72,20 @@ def check_targets(objective: Objective, readers: Sequence[CacheReader]) -> None:
     Raises:
       CacheMismatchError: If a cache has mode `text` and alpha is not 0 throughout.
     """
-    if objective.needs_distributions and any(
-        reader.manifest.mode == TEXT_MODE for reader in readers
-    ):
-        raise CacheMismatchError(
-            "of a served teacher",
-            [
-                f"it holds text alone, and objective.alpha={objective.alpha} needs distributions;"
-                " set --config.objective.alpha=0 and no alpha_schedule"
-            ],
-        )
+    for reader in readers:
+        if objective.needs_distributions and reader.manifest.mode == TEXT_MODE:
+            vocabularies = reader.manifest.config.get("vocabularies", {})
+            why = "".join(
+                f"; the {who}'s tokens are the {of['size']:,} of {of['source']}"
+                for who, of in sorted(vocabularies.items(), reverse=True)
+            )
+            raise CacheMismatchError(
+                "of a teacher's text",
+                [
+                    f"it holds no distributions, and objective.alpha={objective.alpha} needs"
+                    f" them{why}; set --config.objective.alpha=0 and no alpha_schedule"
+                ],
+            )
 
 
 def cut_of(config: Config) -> Cut:

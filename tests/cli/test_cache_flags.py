@@ -87,7 +87,7 @@ def test_inspect_shows_ids_without_the_tokenizer(cache, tokenizer_directory, cap
         file.unlink()
     tokenizer_directory.rmdir()
     assert main(["teach", "--inspect", str(cache)]) == 0
-    assert "token ids, as the teacher's tokenizer is not at hand" in capsys.readouterr().out
+    assert "token ids, as their tokenizer is not at hand" in capsys.readouterr().out
 
 
 def test_another_tokenizer_at_the_same_place_is_not_used(cache, tokenizer_directory, capsys):

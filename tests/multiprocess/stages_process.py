@@ -17,7 +17,8 @@ from ml_collections import ConfigDict
 from sentidistill_jax.settings import Config
 from sentidistill_jax.stages import corpus
 from sentidistill_jax.stages.evaluate import evaluate_student, evaluate_teacher
-from sentidistill_jax.stages.teacher import Teacher, teach
+from sentidistill_jax.stages.teach import teach
+from sentidistill_jax.stages.teacher import Teacher
 from sentidistill_jax.workdir import Workdir
 
 

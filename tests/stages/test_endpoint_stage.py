@@ -141,7 +141,7 @@ def test_text_alone_is_learnt_only_without_a_divergence(run, tmp_path, capfd):
         assert "training needs --config.objective.alpha=0, it is 0.5" in said
         assert open_cache(tmp_path / "run/cache/knowdist/records").manifest.mode == "text"
         assert run(server, "train") == [2]
-        assert "holds text alone, and objective.alpha=0.5 needs" in capfd.readouterr().err
+        assert "no distributions, and objective.alpha=0.5 needs them; set" in capfd.readouterr().err
         assert not (tmp_path / "run" / "students").exists()
         assert run(server, "train", objective__alpha=0.0) == [0]
     lines = (tmp_path / "run/students/knowdist/metrics.jsonl").read_text().splitlines()

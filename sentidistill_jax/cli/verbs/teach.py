@@ -39,7 +39,8 @@ def _run(values: flags.FlagValues) -> None:
         return
     if values.config is None:
         common.load_default(_CONFIG)  # says what is missing
-    from sentidistill_jax.stages.teacher import Teacher, teach
+    from sentidistill_jax.stages.teach import teach
+    from sentidistill_jax.stages.teacher import Teacher
 
     teach(values.config, common.workdir(values), lambda: Teacher.load(values.config))
 

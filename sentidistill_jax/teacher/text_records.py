@@ -1,0 +1,95 @@
+"""What a cache keeps of an answer of which the teacher's words are known and not its tokens.
+
+Its text becomes tokens of the student. An answer of label words also has the teacher's opinion of
+them, which is one of words, in whatever tokens they are read.
+"""
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from sentidistill_jax.corpus.records import Prompt
+from sentidistill_jax.data.teacher_cache import (
+    CacheRecord,
+    LabelTargets,
+    SparseTargets,
+    record_key,
+)
+from sentidistill_jax.inference.label_scoring import encode, encode_prompt
+from sentidistill_jax.teacher.answers import Annotations, FixedAnswer, fixed_answer
+
+# Outside what a record without lists says: a student's mass there costs, but not infinitely.
+_TAIL_MASS = 1e-4
+
+
+def written_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> np.ndarray:
+    """The tokens of an answer that the teacher wrote itself, with its newline, int32."""
+    return np.concatenate([encode(tokenizer, text), encode(tokenizer, "\n")])
+
+
+def stated_targets(
+    completion: np.ndarray, answer: FixedAnswer | None
+) -> tuple[SparseTargets, LabelTargets | None]:
+    """Targets that nobody listed: the text itself, and the labels as annotated or computed."""
+    ids = [np.array([token]) for token in completion]
+    logprobs = [np.zeros((1,)) for _ in completion]
+    if answer is not None and len(answer.label_ids):
+        ids[answer.position] = answer.label_ids
+        logprobs[answer.position] = answer.label_logprobs
+    kept = np.log1p(-_TAIL_MASS)
+    targets = SparseTargets(
+        counts=np.array([len(row) for row in ids], np.int32),
+        ids=np.concatenate(ids).astype(np.int32),
+        logprobs=(np.concatenate(logprobs) + kept).astype(np.float32),
+        tail_logprobs=np.full((len(ids), 1), np.log(_TAIL_MASS), np.float32),
+    )
+    if answer is None or not len(answer.label_ids):
+        return targets, None
+    raw = (answer.label_logprobs + kept).astype(np.float32)
+    return targets, LabelTargets(answer.position, answer.label_ids, raw, answer.label_logprobs)
+
+
+def make_record(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Prompt,
+    completion: np.ndarray,
+    targets: tuple[SparseTargets, LabelTargets | None],
+    teacher_fingerprint: str,
+) -> CacheRecord:
+    """The record of a prompt and its completion, int32 [completion], in the student's tokens."""
+    student_prompt = encode_prompt(tokenizer, prompt.prompt)
+    teacher_prompt = encode_prompt(tokenizer, prompt.teacher_prompt)
+    tokens = np.concatenate([student_prompt, completion]).astype(np.int32)
+    return CacheRecord(
+        key=record_key(teacher_fingerprint, np.concatenate([teacher_prompt, completion]), tokens),
+        prompt_id=prompt.id,
+        kind=prompt.kind,
+        tokens=tokens,
+        completion_start=len(student_prompt),
+        targets=targets[0],
+        labels=targets[1],
+    )
+
+
+def text_record(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Prompt,
+    written: str | None,
+    annotations: Annotations,
+    teacher_fingerprint: str,
+) -> CacheRecord:
+    """The record of a prompt in a cache of mode `text`.
+
+    Args:
+      tokenizer: The student's.
+      prompt: Of a corpus.
+      written: What the teacher answered on its line; None where the answer is fixed.
+      annotations: The teacher's calibrated opinions, for fixed answers.
+      teacher_fingerprint: Hash of its weights.
+    """
+    answer = None if written is not None else fixed_answer(tokenizer, prompt, annotations)
+    completion = written_tokens(tokenizer, written or "")
+    if answer is not None:
+        completion = answer.tokens.astype(np.int32)
+    return make_record(
+        tokenizer, prompt, completion, stated_targets(completion, answer), teacher_fingerprint
+    )
