@@ -1,7 +1,6 @@
 """Requests to arrays of few shapes, on the host, so that compilations stay bounded."""
 
 import dataclasses
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,37 +10,9 @@ from jaxtyping import Array, Int
 
 from sentidistill_jax.inference.distribution import SparseDistribution
 from sentidistill_jax.inference.requests import GenerateRequest, ScoreRequest
+from sentidistill_jax.inference.row_plan import Limits, Shape, plan_rows
 
 _LENGTH_STEP = 16  # lengths are rounded up to powers of two times 1 or 1.5 of this
-_ROW_LENGTHS = (
-    128,
-    192,
-    256,
-    320,
-    384,
-    512,
-    768,
-    1024,
-)  # of rows that short requests are packed into
-_SHORT = 512  # tokens up to which requests share rows; each longer one has its own
-_LONG_STEP = 1.25  # longer rows are 512 times powers of this, so that a fifth of one is padding
-_ATTENTION_PARITY = 1500  # row length at which attention takes as long as all else, roughly
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """How large a batch may be."""
-
-    tokens: int  # bound on rows x row length, where one row per way allows it
-    ways: int  # how often the mesh splits the rows, which must be a multiple of it
-
-    def rows(self, count: int, length: int) -> int:
-        """Rows of a batch, at most `count` rounded up to a power of two times `ways`."""
-        fitting = max(1, self.tokens // (length * self.ways)) * self.ways
-        rows = self.ways
-        while rows < count:
-            rows *= 2
-        return min(rows, fitting)
 
 
 @jax.tree_util.register_dataclass
@@ -51,7 +22,7 @@ class ScoreBatch:
 
     tokens: Int[Array, "rows seq"]
     positions: Int[Array, "rows seq"]  # in the text, a shared prefix included
-    segment_ids: Int[Array, "rows seq"]  # 0 is padding
+    segment_ids: Int[Array, "rows seq"] | None  # 0 is padding; None: a request in each row
     predict_from: Int[Array, "rows scored"]  # where in the row a prediction is made
     chosen: Int[Array, "rows scored chosen"]
     seeds: Int[Array, "rows scored"]  # of the request that a position belongs to
@@ -92,53 +63,12 @@ def common_prefix(sequences: Sequence[np.ndarray]) -> int:
     return len(common)
 
 
-def pack(lengths: Sequence[int], row_length: int) -> list[list[int]]:
-    """Indices of the sequences in each row: longest first, each into the fullest row it fits."""
-    rows: list[list[int]] = []
-    by_free: list[list[int]] = [[] for _ in range(row_length + 1)]  # free tokens -> rows
-    for index in np.argsort(-np.asarray(lengths), kind="stable"):
-        need = lengths[index]
-        free = next((free for free in range(need, row_length + 1) if by_free[free]), None)
-        if free is None:
-            rows.append([])
-            row, free = len(rows) - 1, row_length
-        else:
-            row = by_free[free].pop()
-        rows[row].append(int(index))
-        by_free[free - need].append(row)
-    return rows
-
-
-def length_groups(lengths: Sequence[int]) -> list[tuple[int, list[int]]]:
-    """Splits sequences by length; returns (row length, indices) of each group, shortest first."""
-    short: list[int] = []
-    long: dict[int, list[int]] = {}
-    for index, length in enumerate(lengths):
-        if length <= _SHORT:
-            short.append(index)
-        else:
-            power = math.ceil(math.log(length / _SHORT, _LONG_STEP) - 1e-9)
-            size = math.ceil(_SHORT * _LONG_STEP**power / _LENGTH_STEP) * _LENGTH_STEP
-            long.setdefault(size, []).append(index)
-    groups = sorted(long.items())
-    if short:
-        groups.insert(0, (_cheapest_row([lengths[index] for index in short]), short))
-    return groups
-
-
-def _cheapest_row(lengths: Sequence[int]) -> int:
-    """Longer rows are filled better, but every token in them attends to more that is not seen."""
-
-    def cost(row_length: int) -> float:
-        rows = len(pack(lengths, row_length))
-        return rows * row_length * (1 + row_length / _ATTENTION_PARITY)
-
-    longest = max(lengths)
-    return min((length for length in _ROW_LENGTHS if length >= longest), key=cost)
-
-
 def score_batches(
-    requests: Sequence[ScoreRequest], offset: int, limits: Limits, *, pad_id: int
+    requests: Sequence[ScoreRequest],
+    offset: int,
+    limits: Limits,
+    *,
+    pad_id: int,
 ) -> Iterator[tuple[list[list[int]], ScoreBatch]]:
     """Yields the requests' indices by row, and the rows; requests of like length come together.
 
@@ -150,31 +80,24 @@ def score_batches(
     """
     lengths = [len(request.inputs) - offset for request in requests]
     width = max(request.chosen.shape[1] for request in requests)
-    for row_length, members in length_groups(lengths):
-        rows = [
-            [members[index] for index in row]
-            for row in pack([lengths[index] for index in members], row_length)
-        ]
-        at_once = limits.rows(len(rows), row_length)
-        scored = bucket(max(sum(requests[index].count for index in row) for row in rows))
-        for start in range(0, len(rows), at_once):
-            packed = rows[start : start + at_once]
-            yield (
-                packed,
-                _packed_batch(
-                    requests, packed, offset, (at_once, row_length, scored, width), pad_id
-                ),
-            )
+    for group in plan_rows(lengths, limits):
+        most = max(sum(requests[index].count for index in row) for row in group.rows)
+        scored = most if most == 1 else bucket(most)
+        for start in range(0, len(group.rows), group.shape.rows):
+            rows = group.rows[start : start + group.shape.rows]
+            yield rows, _batch(requests, rows, offset, group.shape, (scored, width), pad_id)
 
 
-def _packed_batch(
+def _batch(
     requests: Sequence[ScoreRequest],
-    packed: list[list[int]],
+    members: list[list[int]],
     offset: int,
-    shape: tuple[int, int, int, int],
+    shape: Shape,
+    predicted: tuple[int, int],
     pad_id: int,
 ) -> ScoreBatch:
-    rows, row_length, scored, width = shape
+    rows, row_length, shared = shape
+    scored, width = predicted
     arrays: dict[str, Any] = {
         "tokens": np.full((rows, row_length), pad_id, np.int32),
         "positions": np.full((rows, row_length), offset, np.int32),
@@ -184,9 +107,11 @@ def _packed_batch(
         "seeds": np.zeros((rows, scored), np.int32),
         "offsets": np.zeros((rows, scored), np.int32),
     }
-    for row, indices in enumerate(packed):
+    for row, indices in enumerate(members):
         views = {name: array[row] for name, array in arrays.items()}
         _fill_row(views, [requests[index] for index in indices], offset)
+    if not shared:  # nothing looks ahead, so that padding behind a text is not seen
+        arrays["segment_ids"] = None
     return ScoreBatch(**arrays)
 
 

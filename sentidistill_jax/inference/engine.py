@@ -19,6 +19,7 @@ from sentidistill_jax.inference import batching, steps
 from sentidistill_jax.inference.distribution import Keep, SparseDistribution
 from sentidistill_jax.inference.refill import Refill, RefillConfig
 from sentidistill_jax.inference.requests import GenerateRequest, Generation, ScoreRequest
+from sentidistill_jax.inference.row_plan import Limits
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.kv_cache import KVCache
@@ -27,6 +28,10 @@ from sentidistill_jax.models.words import as_words
 __all__ = ["Engine", "GenerateRequest", "Generation", "RefillConfig", "ScoreRequest"]
 
 _PREFIX_STEP = 32  # shared prefixes are cut to a multiple of this
+# While a CPU compiles it could read some thousand tokens. Others could read millions, and their
+# kernels want rows of whole blocks.
+_SHAPES = {"cpu": {"length_step": 16, "compilation": 2048}}
+_OTHER_SHAPES = {"length_step": 128, "compilation": 2**20}
 
 
 class Engine:
@@ -48,7 +53,8 @@ class Engine:
             self._state["layers"] = as_words(self._state["layers"])
         self._mesh = mesh
         self._pad_id = pad_id
-        self._limits = batching.Limits(tokens_per_batch, sharding.batch_rows(mesh))
+        shapes = _SHAPES.get(sharding.backend(), _OTHER_SHAPES)
+        self._limits = Limits(tokens_per_batch, sharding.batch_rows(mesh), **shapes)
 
     @property
     def spans_processes(self) -> bool:
@@ -79,10 +85,10 @@ class Engine:
         inputs = [request.inputs for request in requests]
         self._check(inputs, budget=0)
         prefix = self._prefix(inputs, at_most=min(request.start for request in requests) - 1)
+        keep = Keep(k, temperatures, num_draws)
         for packed, batch in batching.score_batches(
             requests, _length(prefix), self._limits, pad_id=self._pad_id
         ):
-            keep = Keep(k, temperatures, num_draws)
             scores = self._run(steps.score, self._put(batch), prefix, keep=keep)
             yield from batching.unpack(requests, packed, self._fetch(scores))
 

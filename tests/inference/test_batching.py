@@ -8,17 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentidistill_jax.inference.batching import (
-    Limits,
     bucket,
     common_prefix,
-    length_groups,
-    pack,
     prompt_batches,
     score_batches,
     unpack,
 )
 from sentidistill_jax.inference.distribution import SparseDistribution
 from sentidistill_jax.inference.requests import GenerateRequest, ScoreRequest
+from sentidistill_jax.inference.row_plan import Limits
 
 
 def _score(tokens, start, count, *chosen):
@@ -45,41 +43,17 @@ def test_common_prefix(sequences):
     assert common_prefix([np.array(s, np.int32) for s in sequences]) == len(expected)
 
 
-@given(st.lists(st.integers(1, 20), min_size=1, max_size=40))
-def test_packing_places_every_sequence_once_in_rows_that_no_two_of_which_would_fit_in_one(lengths):
-    rows = pack(lengths, 20)
-    assert sorted(index for row in rows for index in row) == list(range(len(lengths)))
-    used = sorted(sum(lengths[index] for index in row) for row in rows)
-    assert used[-1] <= 20
-    assert len(used) == 1 or used[0] + used[1] > 20
-
-
-@pytest.mark.parametrize(
-    ("tokens", "ways", "count", "length", "rows"),
-    [
-        (2048, 1, 3, 128, 4),  # up to a power of two
-        (2048, 1, 100, 128, 16),  # as many as the bound allows
-        (2048, 1, 100, 192, 10),
-        (64, 1, 5, 128, 1),  # one row always fits
-        (2048, 4, 1, 128, 4),  # one row per way
-        (2048, 4, 100, 192, 8),  # a multiple of the ways
-        (2048, 3, 4, 128, 6),
-    ],
-)
-def test_rows_of_a_batch(tokens, ways, count, length, rows):
-    assert Limits(tokens, ways).rows(count, length) == rows
-
-
 def test_score_requests_in_rows():
     requests = [
         _score([5, 5, 1, 2, 3], 3, 2, (7, -1), (8, 9)),
         _score([5, 5, 4, 4], 3, 1, (6,)),  # its last token is the predicted one: not read
     ]
-    ((packed, batch),) = score_batches(requests, 2, Limits(128, 1), pad_id=99)
+    ((packed, batch),) = score_batches(requests, 2, Limits(128, 1, length_step=128), pad_id=99)
     assert packed == [[0, 1]]
     assert batch.tokens.shape == (1, 128)
     assert batch.tokens[0, :4].tolist() == [1, 2, 4, 99]
     assert batch.positions[0, :4].tolist() == [2, 3, 2, 2]
+    assert batch.segment_ids is not None
     assert batch.segment_ids[0, :4].tolist() == [1, 1, 2, 0]
     assert batch.predict_from[0, :4].tolist() == [0, 1, 2, 0]
     assert batch.chosen[0, :4].tolist() == [[7, -1], [8, 9], [6, -1], [-1, -1]]
@@ -90,13 +64,15 @@ def test_score_requests_in_rows():
     assert cut == {0: [0, 1], 1: [2]}
 
 
-def test_all_score_batches_have_one_shape():
-    requests = [_score([1] * length, length, 1, (3,)) for length in range(60, 90)]
-    batches = list(score_batches(requests, 0, Limits(512, 2), pad_id=0))
-    assert len(batches) > 2
-    # Of 60 to 89 tokens one fits into a row of 128, three into one of 256.
-    assert {batch.tokens.shape for _, batch in batches} == {(2, 256)}
-    assert {batch.chosen.shape for _, batch in batches} == {(2, 16, 1)}
+def test_requests_in_rows_of_their_own():
+    requests = [_score([1] * length, length, 1, (3,)) for length in (30, 60, 31)]
+    limits = Limits(128, 1, compilation=1)
+    (short, first), (long, second) = score_batches(requests, 0, limits, pad_id=0)
+    assert (short, long) == ([[0], [2]], [[1]])
+    assert (first.tokens.shape, second.tokens.shape) == ((2, 32), (1, 64))
+    assert first.predict_from.tolist() == [[29], [30]]
+    assert first.segment_ids is None  # no row is shared
+    assert first.chosen.shape == (2, 1, 1)
 
 
 def test_prompts_in_rows():
@@ -144,20 +120,3 @@ def test_chosen_tokens_need_a_row_per_position():
 def test_a_generate_request_needs_a_prompt_and_a_seed_that_fits(tokens, seed):
     with pytest.raises(ValueError, match=r"at least one token and a seed from 0 to 2\*\*31 - 1"):
         GenerateRequest(np.array(tokens), seed)
-
-
-def test_long_requests_are_batched_by_length_and_lose_at_most_a_fifth():
-    lengths = [30, 700, 512, 640, 41, 3000, 513, 90]
-    groups = length_groups(lengths)
-    assert sorted(index for _, members in groups for index in members) == list(range(len(lengths)))
-    assert groups[0][1] == [0, 2, 4, 7]  # short ones share rows
-    for row_length, members in groups[1:]:
-        for index in members:
-            assert 0.78 * row_length <= lengths[index] <= row_length
-
-
-@pytest.mark.parametrize("length", [20, 70, 150, 260])
-def test_rows_of_short_requests_are_filled_well(length):
-    ((row_length, _),) = length_groups([length] * 60)
-    rows = len(pack([length] * 60, row_length))
-    assert 60 * length >= 0.7 * rows * row_length
