@@ -28,9 +28,9 @@ from sentidistill_jax.models.words import as_words
 __all__ = ["Engine", "GenerateRequest", "Generation", "RefillConfig", "ScoreRequest"]
 
 _PREFIX_STEP = 32  # shared prefixes are cut to a multiple of this
-# While a CPU compiles it could read some thousand tokens. Others could read millions, and their
+# While a CPU compiles it could read a thousand tokens or two. Others could read millions, and their
 # kernels want rows of whole blocks.
-_SHAPES = {"cpu": {"length_step": 16, "compilation": 2048}}
+_SHAPES = {"cpu": {"length_step": 16, "compilation": 1024}}
 _OTHER_SHAPES = {"length_step": 128, "compilation": 2**20}
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sentidistill_jax.inference.row_plan import Group, Limits, Shape, pack, plan_rows
 
-CPU = {"length_step": 16, "compilation": 2048}
+CPU = {"length_step": 16, "compilation": 1024}
 ACCELERATOR = {"length_step": 128, "compilation": 2**20}
 
 
