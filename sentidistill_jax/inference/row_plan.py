@@ -41,9 +41,8 @@ class Limits:
         most = self._most_rows(length)
         batches = -(-count // most)
         rows = -(-count // (batches * self.ways))
-        step = max(
-            1, 2 ** ((rows - 1).bit_length() - 3)
-        )  # four sizes from a power of two to the next
+        # Four sizes from a power of two to the next, so that few shapes are compiled.
+        step = max(1, 2 ** ((rows - 1).bit_length() - 3))
         return min(-(-rows // step) * step * self.ways, most)
 
     def _most_rows(self, length: int) -> int:
