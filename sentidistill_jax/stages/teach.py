@@ -65,6 +65,8 @@ def teach(config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher])
     )
     if artifact.finished:
         return
+    if foreign and distributed.is_leader():
+        print(f"teach {config.stage}: text and labels alone, as the student reads other tokens")
     sampling = SamplingConfig(**config.generation.to_dict())
     teacher = load_teacher()
     prompts = read_records(prompts_path, Prompt)

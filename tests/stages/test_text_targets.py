@@ -139,13 +139,14 @@ class TestTeach:
         with pytest.raises(ArtifactMismatchError, match="tokenizer was"):
             teach(config, workdir, load_never)
 
-    def test_label_prompts_alone_need_no_answer(self, config, workdir):
+    def test_label_prompts_alone_need_no_answer(self, config, workdir, capsys):
         text = UnlabelledText("id0", "mine", TEXTS[0])
         prompts = [icldist.build_prompt("sentiment", text, ())]
         write_records(workdir.prompts("knowdist") / "prompts.jsonl", prompts, Prompt)
         teach(config, workdir, lambda: Teacher.load(config))
         assert len(open_cache(workdir.cache("knowdist") / "records")) == 1
         assert not (workdir.cache("knowdist") / "draft").exists()
+        assert "text and labels alone, as the student reads other tokens" in capsys.readouterr().out
 
     def test_distributions_are_refused_before_the_teacher_is_loaded(self, config, workdir):
         config.objective.alpha_schedule = ((0.5, 0.25),)
