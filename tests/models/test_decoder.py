@@ -156,3 +156,18 @@ def test_contract_sums_bfloat16_operands_in_float32():
     assert total.dtype == jnp.float32 and float(total[0, 0, 0, 0]) == 1000
     gradient = jax.grad(lambda w: jnp.sum(contract("bqe,ehd->bqhd", ones, w)))(weight)
     assert gradient.dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    ("spec", "row", "matrix"),
+    [("ne,ve->nv", (1, 8), (5, 8)), ("bqhd,hde->bqe", (1, 1, 2, 4), (2, 4, 5))],
+)
+def test_one_row_of_bfloat16_is_multiplied_as_two_on_a_cpu(spec, row, matrix):
+    rng = np.random.default_rng(0)
+    left, right = (jnp.asarray(rng.normal(size=shape), jnp.bfloat16) for shape in (row, matrix))
+    result = contract(spec, left, right)
+    exact = np.einsum(spec, np.asarray(left, np.float32), np.asarray(right, np.float32))
+    np.testing.assert_allclose(result, exact, atol=1e-5)
+    program = jax.jit(contract, static_argnums=0).lower(spec, left, right).as_text()
+    (product,) = [line for line in program.splitlines() if "dot_general" in line]
+    assert f"tensor<{'x'.join(map(str, (2, *row[1:])))}xbf16>" in product
