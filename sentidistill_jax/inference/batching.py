@@ -64,11 +64,7 @@ def common_prefix(sequences: Sequence[np.ndarray]) -> int:
 
 
 def score_batches(
-    requests: Sequence[ScoreRequest],
-    offset: int,
-    limits: Limits,
-    *,
-    pad_id: int,
+    requests: Sequence[ScoreRequest], offset: int, limits: Limits, *, pad_id: int
 ) -> Iterator[tuple[list[list[int]], ScoreBatch]]:
     """Yields the requests' indices by row, and the rows; requests of like length come together.
 

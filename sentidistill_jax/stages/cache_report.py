@@ -52,10 +52,8 @@ def records_of(directory: pathlib.Path) -> pathlib.Path:
 
 def _decoder_of(manifest: CacheManifest) -> Callable[[Sequence[int]], str] | None:
     """Token ids to text, if the tokenizer that the cache was made with can be found."""
-    of = manifest.config.get("vocabularies", {}).get("student") or manifest.config.get(
-        "teacher", {}
-    )
-    source = of.get("source")
+    vocabularies = manifest.config.get("vocabularies", {})
+    source = vocabularies.get("student", manifest.config.get("teacher", {})).get("source")
     try:
         tokenizer = load_tokenizer(str(source))
     except (OSError, ValueError):

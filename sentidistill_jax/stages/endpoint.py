@@ -44,6 +44,21 @@ def teacher_settings(config: Config) -> dict[str, Any]:
     return {name: value for name, value in config.teacher.to_dict().items() if name != "endpoint"}
 
 
+def cache_inputs(config: Config, prompts_path: pathlib.Path) -> dict[str, Any]:
+    """What decides a teacher cache, but for the tokens it is kept in.
+
+    Raises:
+      FileNotFoundError: If there are no prompts.
+    """
+    return {
+        "corpus": file_fingerprint(prompts_path),
+        "teacher": teacher_settings(config),
+        "generation": config.generation.to_dict(),
+        "cache": config.cache.to_dict(),
+        "seed": config.seed,
+    }
+
+
 @dataclasses.dataclass(frozen=True)
 class EndpointTeacher:
     """A served teacher ready to label texts."""
@@ -92,12 +107,8 @@ def teach_from_endpoint(config: Config, workdir: Workdir) -> None:
     artifact = Artifact(
         directory,
         {
-            "corpus": file_fingerprint(prompts_path),
-            "teacher": teacher_settings(config),
+            **cache_inputs(config, prompts_path),
             "tokenizer": tokenizer_fingerprint(tokenizer),
-            "generation": config.generation.to_dict(),
-            "cache": config.cache.to_dict(),
-            "seed": config.seed,
         },
     )
     if artifact.finished:

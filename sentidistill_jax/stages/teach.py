@@ -9,7 +9,7 @@ import jax
 from transformers import PreTrainedTokenizerBase
 
 from sentidistill_jax import distributed
-from sentidistill_jax.artifact import Artifact, file_fingerprint, fingerprint
+from sentidistill_jax.artifact import Artifact, fingerprint
 from sentidistill_jax.corpus.records import Prompt, read_records
 from sentidistill_jax.corpus.user_texts import UnlabelledText
 from sentidistill_jax.data.teacher_cache import (
@@ -23,7 +23,7 @@ from sentidistill_jax.distributed import by_leader
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.models.load import tokenizer_fingerprint
 from sentidistill_jax.settings import Config
-from sentidistill_jax.stages.endpoint import served, teach_from_endpoint, teacher_settings
+from sentidistill_jax.stages.endpoint import cache_inputs, served, teach_from_endpoint
 from sentidistill_jax.stages.teacher import Teacher, cache_manifest
 from sentidistill_jax.stages.vocabularies import ForeignStudent, foreign_student
 from sentidistill_jax.teacher.annotate import Annotation
@@ -55,11 +55,7 @@ def teach(config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher])
     artifact = Artifact(
         cache,
         {
-            "corpus": file_fingerprint(prompts_path),
-            "teacher": teacher_settings(config),
-            "generation": config.generation.to_dict(),
-            "cache": config.cache.to_dict(),
-            "seed": config.seed,
+            **cache_inputs(config, prompts_path),
             **({"tokenizer": tokenizer_fingerprint(foreign.tokenizer)} if foreign else {}),
         },
     )

@@ -9,19 +9,13 @@ import jax
 
 from sentidistill_jax import sharding
 from sentidistill_jax.artifact import file_fingerprint, fingerprint
-from sentidistill_jax.data.teacher_cache import (
-    MODES,
-    CacheManifest,
-)
+from sentidistill_jax.data.teacher_cache import MODES, CacheManifest
 from sentidistill_jax.distributed import Arguments, by_leader
 from sentidistill_jax.inference.engine import Engine
 from sentidistill_jax.inference.label_scoring import score_labels
 from sentidistill_jax.models.load import LoadedModel, load_model, tokenizer_fingerprint
 from sentidistill_jax.settings import Config, float_dtype
-from sentidistill_jax.stages.endpoint import (
-    EndpointTeacher,
-    served,
-)
+from sentidistill_jax.stages.endpoint import EndpointTeacher, served
 from sentidistill_jax.teacher.annotate import LabelTeacher
 from sentidistill_jax.workdir import Workdir
 

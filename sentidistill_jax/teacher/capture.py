@@ -71,7 +71,7 @@ class Capture:
 
     Args:
       engine: Runs the teacher.
-      tokenizer: Its tokenizer, which is also the student's.
+      tokenizer: Its tokenizer, in whose tokens the records are.
       teacher_fingerprint: Hash of its weights.
       sampling: For answers that the teacher writes itself.
       annotations: (task, text id) -> its calibrated opinion, for answers made of label words.
