@@ -22,10 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from torch_peer import Ask, torch_peer
 
-from sentidistill_jax.evaluation.data import load_dataset
-from sentidistill_jax.evaluation.extract import extract_answer
-from sentidistill_jax.evaluation.prompts import build_prompt
-from sentidistill_jax.evaluation.tasks import TASKS, Task
+from sentidistill_jax.evaluation.benchmarks import SENTIBENCH
+from sentidistill_jax.evaluation.task import Task
 from sentidistill_jax.export import export
 from sentidistill_jax.inference.engine import Engine
 from sentidistill_jax.inference.generation_settings import generation_settings
@@ -43,7 +41,9 @@ def main() -> None:
     )
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--datasets", nargs="+", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument(
+        "--datasets", nargs="+", default=list(SENTIBENCH.tasks), choices=list(SENTIBENCH.tasks)
+    )
     parser.add_argument("--examples", type=int, default=200, help="of each data set")
     parser.add_argument("--tokens-per-batch", type=int, default=2048)
     parser.add_argument("--tie", type=float, default=1e-3)
@@ -72,7 +72,7 @@ def main() -> None:
             )
             totals: dict[bool, list[dict[str, float]]] = {True: [], False: []}
             for name in options.datasets:
-                task = TASKS[name]
+                task = SENTIBENCH.task(name)
                 row = compare(task, local, ask, options)
                 totals[bool(task.label_words)].append(row)
                 print_row(name, row)
@@ -93,9 +93,9 @@ def print_row(name: str, row: dict[str, float]) -> None:
 
 def compare(task: Task, local: LocalModel, ask: Ask, options: Any) -> dict[str, float]:
     """Seconds of both sides, and on how many answers they agree."""
-    data = load_dataset(task.name)
+    data = SENTIBENCH.load(task.name)
     count = min(options.examples, task.test_size)
-    prompts = [build_prompt(data, index, _SEED, _K_SHOT) for index in range(count)]
+    prompts = [data.prompt(index, _SEED, _K_SHOT) for index in range(count)]
     words = list(task.label_words or ())
     batch = _BATCHES.get(task.name, 4 if words else 16)
     seconds = []
@@ -104,7 +104,12 @@ def compare(task: Task, local: LocalModel, ask: Ask, options: Any) -> dict[str, 
         mine: Any = (
             local.label_logprobs(prompts, words)
             if words
-            else [one.text for one in local.complete(prompts, _NEW_TOKENS)]
+            else [
+                one.text
+                for one in local.complete(
+                    prompts, _NEW_TOKENS, stop=task.format.stop, is_complete=task.format.is_complete
+                )
+            ]
         )
         seconds.append(time.perf_counter() - start)
     answer = ask(prompts=prompts, label_words=words, batch=batch)
@@ -121,7 +126,7 @@ def compare(task: Task, local: LocalModel, ask: Ask, options: Any) -> dict[str, 
         same = int(agree.sum())
     else:
         pairs = zip(mine, answer["texts"], strict=True)
-        same = sum(extract_answer(a) == extract_answer(b) for a, b in pairs)
+        same = sum(task.extract_answer(a) == task.extract_answer(b) for a, b in pairs)
     return {
         "published": answer["seconds"],
         "ours": seconds[1],

@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import base, icldist
-from sentidistill_jax.evaluation.tasks import TASKS
+from sentidistill_jax.evaluation.benchmarks import SENTIBENCH
 
 # Twelve perspectives keep the teacher's batches full; a longer run takes all of them.
 _PERSPECTIVES = (
@@ -35,7 +35,7 @@ def _shared(config: Any) -> Any:
     )
     config.evaluation.sentibench_examples = 10  # a look at the long prompts, no measurement
     config.evaluation.sentibench.datasets = tuple(
-        task.name for task in TASKS.values() if task.label_words
+        task.name for task in SENTIBENCH.tasks.values() if task.label_words
     )
     config.student.dtype = "bfloat16"
     config.optimizer.frozen = ("embedding",)

@@ -1,4 +1,4 @@
-"""Label bias out of few-shot predictions without any label; variants, never the official number."""
+"""Calibration of few-shot label scores without any label: variants, never the official number."""
 
 import numpy as np
 from jaxtyping import Float
@@ -17,11 +17,11 @@ def contextual(logprobs: Logprobs, content_free: Logprobs) -> Logprobs:
       content_free: Those after the same demonstrations and `CONTENT_FREE`.
 
     Returns:
-      Normalised logprobs.
+      Normalized logprobs.
 
     Source: Zhao et al. 2021 (arXiv:2102.09690).
     """
-    return _normalised(_normalised(logprobs) - _normalised(content_free))
+    return _normalize(_normalize(logprobs) - _normalize(content_free))
 
 
 def batch(logprobs: Logprobs) -> Logprobs:
@@ -31,15 +31,15 @@ def batch(logprobs: Logprobs) -> Logprobs:
       logprobs: Scores of the label words on a whole set; at least one example.
 
     Returns:
-      Normalised logprobs.
+      Normalized logprobs.
 
     Source: Zhou et al. 2024 (arXiv:2309.17249), equation 6.
     """
-    normalised = _normalised(logprobs)
-    mean = np.logaddexp.reduce(normalised, axis=0) - np.log(len(normalised))
-    return _normalised(normalised - mean)
+    normalized = _normalize(logprobs)
+    mean = np.logaddexp.reduce(normalized, axis=0) - np.log(len(normalized))
+    return _normalize(normalized - mean)
 
 
-def _normalised(logprobs: Logprobs) -> Logprobs:
+def _normalize(logprobs: Logprobs) -> Logprobs:
     wide = logprobs.astype(np.float64)
     return wide - np.logaddexp.reduce(wide, axis=-1, keepdims=True)

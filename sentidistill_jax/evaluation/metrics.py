@@ -4,13 +4,43 @@ Every score is a function of per-sentence counts summed over sentences. That mak
 hosts exact and lets `significance.py` resample any task with one matrix product.
 """
 
-from collections.abc import Iterable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Num
 from numpy.typing import ArrayLike
 
+from sentidistill_jax.evaluation.answers import ScoringOptions
+
 Scores = dict[str, np.ndarray | np.float64]  # in [0, 1]; `f1` comes first
+Statistic = Callable[[np.ndarray], Scores]  # from summed counts, e.g. `label_scores`
+_Items = Sequence[Mapping[str, Any]]  # as `task.Item`
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A score of one task: how a sentence is counted, and what the sum of the counts gives."""
+
+    name: str  # in scores.json
+    # (items, gold, predicted, options) -> counts [sentences, cells]. Gold is what `Task.gold` says
+    # of each item; predicted are label indices, or `ParsedAnswer`s.
+    count: Callable[[_Items, Sequence[Any], Sequence[Any], ScoringOptions], np.ndarray]
+    scores: Statistic
+    cells: tuple[str, ...] = ()  # names of the cells; "" for one that is not reported
+
+
+def macro_f1(num_labels: int) -> Metric:
+    """Returns the metric of a label task."""
+
+    def count(
+        items: _Items, gold: Sequence[int], predicted: Sequence[int], options: ScoringOptions
+    ) -> np.ndarray:
+        del items, options
+        return label_counts(np.array(gold), np.array(predicted), num_labels)
+
+    return Metric("macro_f1", count, label_scores)
 
 
 def label_counts(
@@ -113,6 +143,22 @@ def tuple_scores(totals: Num[np.ndarray, "*batch 4"]) -> Scores:
     recall = _ratio(gold_hits, n_gold, empty=1.0)
     f1 = _ratio(2 * precision * recall, precision + recall)
     return {"f1": f1, "precision": precision, "recall": recall}
+
+
+def _count_answers(
+    items: _Items, gold: Sequence[Any], answers: Sequence[Any], options: ScoringOptions
+) -> np.ndarray:
+    del items
+    if options.strip_gold:
+        gold = [[tuple(map(str.strip, fields)) for fields in one] for one in gold]
+    return tuple_counts(
+        gold, [answer.items for answer in answers], set_counting=options.set_counting
+    )
+
+
+MICRO_F1 = Metric(
+    "micro_f1", _count_answers, tuple_scores, ("n_pred", "pred_hits", "n_gold", "gold_hits")
+)
 
 
 def _distinct(items: Iterable[object]) -> list[object]:

@@ -1,74 +1,11 @@
-"""Few-shot prompts: header, k demonstrations, the test sentence; joined by newlines.
+"""Few-shot prompts: their layout, where an answer to one ends, and who is shown in them."""
 
-Demonstrations are drawn for the whole test split in file order from one generator, so those of
-an item depend on its position: never subsample the test split before drawing.
-"""
-
+import dataclasses
 import functools
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 
-from sentidistill_jax.evaluation.data import Dataset
-from sentidistill_jax.evaluation.gold import demonstration_label
-
-
-def prompts(dataset: Dataset, seed: int, k: int) -> Iterator[str]:
-    """Yields the prompt of every test item in file order.
-
-    Args:
-      dataset: The data.
-      seed: Seed of the demonstrations; published runs use 42, 52 and 62.
-      k: Demonstrations per prompt; 4 in the published protocol.
-
-    Yields:
-      Prompts that end in `Label:`, without a space or newline after it.
-
-    Raises:
-      ValueError: If k is negative or larger than the pool.
-    """
-    for index in range(len(dataset.test)):
-        yield build_prompt(dataset, index, seed, k)
-
-
-def build_prompt(dataset: Dataset, index: int, seed: int, k: int, *, dropped: int = 0) -> str:
-    """Returns the prompt of one test item; see `prompts`.
-
-    Args:
-      dataset: The data.
-      index: Position in the test split, from 0.
-      seed: Seed of the demonstrations.
-      k: Demonstrations drawn per prompt.
-      dropped: How many of them to leave out, those furthest from the test sentence first.
-
-    Returns:
-      The prompt.
-
-    Raises:
-      IndexError: If there is no such test item.
-      ValueError: If k is negative or larger than the pool.
-    """
-    if not 0 <= index < len(dataset.test):
-        raise IndexError(
-            f"index={index} is outside the {len(dataset.test)} test items of {dataset.task.name}."
-        )
-    return render(
-        header(dataset, index),
-        demonstrations(dataset, index, seed, k)[dropped:],
-        dataset.test[index]["sentence"],
-    )
-
-
-def header(dataset: Dataset, index: int) -> str:
-    """Returns the first paragraph of a test item's prompt."""
-    task = dataset.task
-    return task.header % dataset.test[index]["target"] if task.has_target else task.header
-
-
-def demonstrations(dataset: Dataset, index: int, seed: int, k: int) -> list[tuple[str, str]]:
-    """Returns the (sentence, label text) pairs that a test item's prompt shows, in order."""
-    drawn = draw_demonstrations(len(dataset.train), len(dataset.test), seed, k)[index]
-    labels = _demonstration_labels(dataset)
-    return [(dataset.train[i]["sentence"], labels[i]) for i in drawn]
+_NEXT_EXAMPLE = "Sentence:"
 
 
 def render(header: str, demonstrations: Iterable[tuple[str, str]], sentence: str) -> str:
@@ -80,10 +17,50 @@ def render(header: str, demonstrations: Iterable[tuple[str, str]], sentence: str
       sentence: The sentence to be labelled.
 
     Returns:
-      The prompt, ending in `Label:`.
+      The prompt, ending in `Label:`, without a space or newline after it.
     """
     shown = (f"Sentence: {text}\nLabel: {label}\n\n" for text, label in demonstrations)
     return f"{header}\n\n{''.join(shown)}Sentence: {sentence}\nLabel:"
+
+
+def extract_answer(generation: str, *, lenient: bool = False) -> str:
+    """Cuts the answer out of the text a model generated after a prompt.
+
+    Leading whitespace is skipped, newlines included; the answer ends at the next newline or at
+    `Sentence:`; trailing whitespace goes. So an answer on the second line is read, but of a
+    fenced or several-line answer only the first line is (docs/fidelity.md, Q7).
+
+    Args:
+      generation: The continuation alone, decoded without special tokens.
+      lenient: Ends the answer at `Sentence:` only, so that all its lines are kept.
+
+    Returns:
+      The answer, possibly empty.
+    """
+    answer = generation.lstrip().split(_NEXT_EXAMPLE, 1)[0]
+    if not lenient:
+        answer = answer.split("\n", 1)[0]
+    return answer.rstrip()
+
+
+def is_complete(generation: str) -> bool:
+    """Whether nothing that may still follow a generation can change its official answer."""
+    answer = generation.lstrip()
+    return "\n" in answer or _NEXT_EXAMPLE in answer
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptFormat:
+    """A layout of prompts, and how the answers to them are found in what a model writes."""
+
+    render: Callable[[str, Iterable[tuple[str, str]], str], str] = render
+    extract: Callable[..., str] = extract_answer  # (generation, *, lenient)
+    is_complete: Callable[[str], bool] = is_complete
+    # No newline: an answer may follow on the second line.
+    stop: tuple[str, ...] = (_NEXT_EXAMPLE,)
+
+
+FEW_SHOT = PromptFormat()
 
 
 @functools.lru_cache(maxsize=64)  # a single-item access costs one draw of the whole split, once
@@ -92,11 +69,14 @@ def draw_demonstrations(
 ) -> tuple[tuple[int, ...], ...]:
     """Draws k distinct demonstrations for each item, as indices into the pool.
 
+    They are drawn for the whole test split in file order from one generator, so those of an item
+    depend on its position: never subsample the test split before drawing.
+
     Args:
       pool_size: Items to draw from.
       num_items: Test items; each gets one draw, in order.
-      seed: Seed of Python's Mersenne twister.
-      k: Demonstrations per item.
+      seed: Seed of Python's Mersenne twister; published runs use 42, 52 and 62.
+      k: Demonstrations per item; 4 in the published protocol.
 
     Returns:
       One tuple of k indices per item, in the order shown.
@@ -112,8 +92,3 @@ def draw_demonstrations(
     generator = random.Random(seed)
     pool = range(pool_size)
     return tuple(tuple(generator.sample(pool, k)) for _ in range(num_items))
-
-
-@functools.lru_cache(maxsize=32)
-def _demonstration_labels(dataset: Dataset) -> tuple[str, ...]:
-    return tuple(demonstration_label(dataset.task, item) for item in dataset.train)

@@ -9,22 +9,20 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from sentidistill_jax.evaluation import gold, scoring
-from sentidistill_jax.evaluation.data import Item
-from sentidistill_jax.evaluation.extract import extract_answer
-from sentidistill_jax.evaluation.model import Completion
-from sentidistill_jax.evaluation.options import OFFICIAL, ScoringOptions
-from sentidistill_jax.evaluation.parsing import OpenerAnswer, ParseStatus, parse_answer
+from sentidistill_jax.evaluation import scoring
+from sentidistill_jax.evaluation.answers import OFFICIAL, ParseStatus, ScoringOptions
+from sentidistill_jax.evaluation.benchmark import Benchmark
 from sentidistill_jax.evaluation.scoring import Predictions
-from sentidistill_jax.evaluation.significance import Statistic, bootstrap_interval
+from sentidistill_jax.evaluation.significance import bootstrap_interval, mean_over_runs
 from sentidistill_jax.evaluation.table import RunResult, aggregate
-from sentidistill_jax.evaluation.tasks import TASKS, Task
+from sentidistill_jax.evaluation.task import Item, Task
+from sentidistill_jax.language_model import Completion
 
 SCORES_VERSION = 2  # of scores.json and predictions.jsonl
 
 Line = dict[str, Any]  # one line of predictions.jsonl, see docs/data_formats.md
 
-# Other ways to score the answers of fine-grained tasks.
+# Other ways to read the answers of tuple tasks.
 ANSWER_VARIANTS = {
     "lenient": ScoringOptions(lenient_parsing=True),
     "repaired": ScoringOptions(
@@ -33,26 +31,22 @@ ANSWER_VARIANTS = {
 }
 
 
-def set_name(dataset: str) -> str:
-    """How a data set is called among the sets of scores.json."""
-    return f"sentibench/{dataset}"
-
-
 def label_lines(
+    set_name: str,
     task: Task,
     items: Sequence[Item],
     seed: int,
     logprobs: Float[np.ndarray, "items labels"],
     calibrated: Mapping[str, Float[np.ndarray, "items labels"]],
 ) -> list[Line]:
-    """Predictions of a label task; ties go to the first label, as in the reference."""
+    """Returns the predictions of a label task; ties go to the first label, as in the reference."""
     lines = []
     for index, (item, row) in enumerate(zip(items, logprobs, strict=True)):
         line = {
-            "set": set_name(task.name),
+            "set": set_name,
             "id": str(index),
             "seed": seed,
-            "gold": task.labels[gold.gold_label_index(task, item)],
+            "gold": task.labels[task.gold(item)],
             "predicted": task.labels[int(row.argmax())],
             "logprobs": [round(float(value), 5) for value in row],
         }
@@ -66,28 +60,28 @@ def label_lines(
 
 
 def answer_lines(
+    set_name: str,
     task: Task,
     items: Sequence[Item],
     seed: int,
     completions: Sequence[Completion],
-    answers: Sequence[str],
 ) -> list[Line]:
-    """Predictions of a fine-grained task."""
+    """Returns the predictions of a tuple task."""
     lines = []
-    for index, item in enumerate(items):
-        parsed = parse_answer(task, answers[index], item["sentence"])
-        found = parsed.raw_tuples if isinstance(parsed, OpenerAnswer) else parsed.items
+    for index, (item, completion) in enumerate(zip(items, completions, strict=True)):
+        answer = task.extract_answer(completion.text)
+        parsed = task.parse_answer(answer, item["sentence"])
         lines.append(
             {
-                "set": set_name(task.name),
+                "set": set_name,
                 "id": str(index),
                 "seed": seed,
-                "gold": [list(fields) for fields in gold.label_sequence(task, item)],
-                "predicted": [_readable(one) for one in found],
-                "generation": completions[index].text,
-                "answer": answers[index],
+                "gold": [list(fields) for fields in task.gold(item)],
+                "predicted": [_readable(one) for one in parsed.shown_items],
+                "generation": completion.text,
+                "answer": answer,
                 "status": parsed.status.value,
-                "finished": completions[index].finished,
+                "finished": completion.finished,
             }
         )
     return lines
@@ -102,7 +96,7 @@ def _readable(item: object) -> list[str] | str:
         return f"a {type(item).__name__} with an int of thousands of digits"
 
 
-def summarise(
+def summarize(
     task: Task,
     items: Sequence[Item],
     by_seed: Mapping[int, Sequence[Line]],
@@ -110,7 +104,7 @@ def summarise(
     *,
     k_shot: int,
 ) -> dict[str, Any]:
-    """The entry of a data set in scores.json.
+    """Returns the entry of a data set in scores.json.
 
     Args:
       task: The task.
@@ -129,7 +123,7 @@ def summarise(
     f1 = [float(of_seed["f1"]) for of_seed in seeds.values()]
     lists = list(by_seed.values())
     entry: dict[str, Any] = {
-        "metric": task.metric,
+        "metric": task.metric.name,
         "category": task.category,
         "k_shot": k_shot,
         "examples": len(items),
@@ -161,16 +155,15 @@ def _of_seed(task: Task, items: Sequence[Item], lines: Sequence[Line]) -> dict[s
     scores = scoring.score(task, items, predicted)
     statuses = collections.Counter(line["status"] for line in lines)
     return entry | {
-        "n_pred": int(scores["n_pred"]),
-        "n_gold": int(scores["n_gold"]),
+        **{name: scores[name] for name in ("n_pred", "n_gold") if name in scores},
         "answers": {status.value: statuses[status.value] for status in ParseStatus},
-        "tuples_dropped": int(scores["tuples_dropped"]),
+        "tuples_dropped": scores["tuples_dropped"],
         "unfinished": sum(line["finished"] is False for line in lines),
     }
 
 
-def predictions(task: Task, lines: Sequence[Line]) -> Predictions:
-    """What `scoring.score` takes, from lines of predictions.jsonl."""
+def predictions(task: Task, lines: Sequence[Mapping[str, Any]]) -> Predictions:
+    """Returns what `scoring.score` takes, from lines of predictions.jsonl."""
     if task.label_words:
         return [task.labels.index(line["predicted"]) for line in lines]
     return [line["answer"] for line in lines]
@@ -194,8 +187,7 @@ def _variants(
     variants: dict[str, tuple[list[Predictions], ScoringOptions]] = {}
     for name, options in ANSWER_VARIANTS.items():
         answers: list[Predictions] = [
-            [extract_answer(line["generation"], lenient=options.lenient_parsing) for line in lines]
-            for lines in lists
+            [task.extract_answer(line["generation"], options) for line in lines] for lines in lists
         ]
         variants[name] = (answers, options)
     return variants
@@ -213,7 +205,7 @@ def _scores(
     scores = [statistic(counts.sum(axis=0)) for counts, _ in counted]
     interval = bootstrap_interval(
         np.concatenate([counts for counts, _ in counted], axis=1),
-        mean_of(statistic, len(runs)),
+        mean_over_runs(statistic, len(runs)),
         seed=0,
     )
     return {name: float(np.mean([one[name] for one in scores])) for name in scores[0]} | {
@@ -221,24 +213,17 @@ def _scores(
     }
 
 
-def mean_of(statistic: Statistic, runs: int) -> Statistic:
-    """The statistic of several runs whose counts lie side by side: a sentence is drawn in all."""
-
-    def mean(totals: np.ndarray) -> dict[str, Any]:
-        by_run = totals.reshape(*totals.shape[:-1], runs, -1)
-        return {"f1": statistic(by_run)["f1"].mean(axis=-1)}
-
-    return mean
-
-
-def benchmark_summary(entries: Mapping[str, Mapping[str, Any]], k_shot: int) -> dict[str, Any]:
-    """Average and category means over the twelve data sets; a missing one counts as 0.
+def benchmark_summary(
+    benchmark: Benchmark, entries: Mapping[str, Mapping[str, Any]], k_shot: int
+) -> dict[str, Any]:
+    """Returns the average and the category means over a benchmark; a missing task counts as 0.
 
     Args:
+      benchmark: The benchmark.
       entries: Data set -> its entry in scores.json.
       k_shot: Demonstrations per prompt.
     """
-    (row,) = aggregate(run_results("", "", entries)).rows
+    (row,) = aggregate(benchmark, run_results(benchmark, "", "", entries)).rows
     return {
         "k_shot": k_shot,
         "seeds": list(row.seeds),
@@ -252,9 +237,9 @@ def benchmark_summary(entries: Mapping[str, Mapping[str, Any]], k_shot: int) -> 
 
 
 def run_results(
-    experiment: str, model: str, entries: Mapping[str, Mapping[str, Any]]
+    benchmark: Benchmark, experiment: str, model: str, entries: Mapping[str, Mapping[str, Any]]
 ) -> list[RunResult]:
-    """What `table.aggregate` takes, from the entries of data sets in scores.json."""
+    """Returns what `table.aggregate` takes, from the entries of data sets in scores.json."""
     return [
         RunResult(
             experiment,
@@ -266,6 +251,6 @@ def run_results(
             of_seed.get("accuracy", 0.0),
         )  # fmt: skip
         for dataset, entry in entries.items()
-        if dataset in TASKS
+        if dataset in benchmark.tasks
         for seed, of_seed in entry["seeds"].items()
     ]

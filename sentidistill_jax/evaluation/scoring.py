@@ -1,17 +1,20 @@
-"""Scores of any number of a task's items: predictions in, per-sentence counts and F1 out."""
+"""The scorer: predictions for items of a task in, per-sentence counts and scores out.
+
+What compares this scorer with the official one, or with stored predictions, goes through `score`,
+`sentence_counts`, `Benchmark.load`, the methods of `Dataset` and `Task`, and `table.aggregate`; see
+docs/fidelity.md.
+"""
 
 import collections
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Num
 
-from sentidistill_jax.evaluation import gold, metrics, parsing, sentiment_graph
-from sentidistill_jax.evaluation.data import Item
-from sentidistill_jax.evaluation.options import OFFICIAL, ScoringOptions
-from sentidistill_jax.evaluation.parsing import OpenerAnswer, ParsedAnswer, ParseStatus
-from sentidistill_jax.evaluation.significance import Statistic
-from sentidistill_jax.evaluation.tasks import Task
+from sentidistill_jax.evaluation.answers import OFFICIAL, ParseStatus, ScoringOptions
+from sentidistill_jax.evaluation.metrics import Statistic
+from sentidistill_jax.evaluation.task import Item, Task
 
 Predictions = str | Sequence[int] | Sequence[str] | Num[np.ndarray, "sentences"]
 
@@ -22,34 +25,34 @@ def score(
     predictions: Predictions,
     options: ScoringOptions = OFFICIAL,
 ) -> dict[str, float]:
-    """Scores predictions; see `official.score`, which is this over a whole test split.
+    """Scores the predictions for some items, usually a whole test split.
 
     Args:
       task: The task.
       items: Items of its data.
-      predictions: One per item: label indices, or extracted answers.
+      predictions: One per item, in order. Label tasks: label indices, as integers or a string of
+        digits. Tuple tasks: extracted answers.
       options: Deviations from the reference.
 
     Returns:
-      `f1` first, then what goes with it.
+      `f1` first. Label tasks: `accuracy`. Tuple tasks: `precision`, `recall`, the counts that the
+      metric names (`n_pred`, `n_gold`, ...), the number of answers of each parse status
+      (`answers_ok`, ...) and `tuples_dropped`.
 
     Raises:
-      ValueError: If the number of predictions is not that of the items, or one is no label index.
+      ValueError: If the number of predictions is not that of the items, or one for a label task is
+        no label index.
     """
+    predicted = _read(task, items, predictions, options)
+    totals = _count(task, items, predicted, options).sum(axis=0)
+    scores = {name: float(value) for name, value in task.metric.scores(totals).items()}
+    cells = zip(task.metric.cells, totals, strict=False)
+    scores |= {name: int(total) for name, total in cells if name}
     if task.label_words:
-        return _as_floats(metrics.label_scores(_label_counts(task, items, predictions).sum(axis=0)))
-    answers = _parse(task, items, predictions, options)
-    totals = _answer_counts(task, items, answers, options).sum(axis=0)
-    if task.metric == "sentiment_graph_f1":
-        result = _as_floats(sentiment_graph.graph_scores(totals))
-        result |= {"n_pred": int(totals[1]), "n_gold": int(totals[3])}
-    else:
-        result = _as_floats(metrics.tuple_scores(totals))
-        names = ("n_pred", "pred_hits", "n_gold", "gold_hits")
-        result |= dict(zip(names, totals.tolist(), strict=True))
-    occurrences = collections.Counter(answer.status for answer in answers)
-    result |= {f"answers_{status.value}": occurrences[status] for status in ParseStatus}
-    return result | {"tuples_dropped": sum(answer.num_dropped for answer in answers)}
+        return scores
+    occurrences = collections.Counter(answer.status for answer in predicted)
+    scores |= {f"answers_{status.value}": occurrences[status] for status in ParseStatus}
+    return scores | {"tuples_dropped": sum(answer.num_dropped for answer in predicted)}
 
 
 def sentence_counts(
@@ -60,28 +63,32 @@ def sentence_counts(
 ) -> tuple[Num[np.ndarray, "sentences cells"], Statistic]:
     """Returns what `significance.py` resamples: per-sentence counts and the score they give.
 
-    Args:
-      task: The task.
-      items: Items of its data.
-      predictions: As for `score`.
-      options: Deviations from the reference.
-
-    Returns:
-      The counts, and the function from their sum to the scores.
-
-    Raises:
-      ValueError: If the number of predictions is not that of the items, or one is no label index.
+    Arguments and errors are those of `score`.
     """
-    if task.label_words:
-        return _label_counts(task, items, predictions), metrics.label_scores
-    answers = _parse(task, items, predictions, options)
-    counts = _answer_counts(task, items, answers, options)
-    graph = task.metric == "sentiment_graph_f1"
-    return counts, sentiment_graph.graph_scores if graph else metrics.tuple_scores
+    predicted = _read(task, items, predictions, options)
+    return _count(task, items, predicted, options), task.metric.scores
 
 
-def _label_counts(task: Task, items: Sequence[Item], predictions: Predictions) -> np.ndarray:
-    _check_length(task, items, predictions)
+def _count(
+    task: Task, items: Sequence[Item], predicted: Sequence[Any], options: ScoringOptions
+) -> np.ndarray:
+    return task.metric.count(items, [task.gold(item) for item in items], predicted, options)
+
+
+def _read(
+    task: Task, items: Sequence[Item], predictions: Predictions, options: ScoringOptions
+) -> list[Any]:
+    """Predictions as the metric takes them: label indices, or parsed answers."""
+    if len(predictions) != len(items):
+        raise ValueError(
+            f"{len(predictions)} predictions for {task.name}, expected {len(items)}: "
+            "one per test item, in file order."
+        )
+    if not task.label_words:
+        return [
+            task.parse_answer(str(answer), item["sentence"], options)
+            for answer, item in zip(predictions, items, strict=True)
+        ]
     indices = {as_given: at for at in range(len(task.labels)) for as_given in (at, str(at))}
     for label in predictions:
         if label not in indices:
@@ -89,46 +96,4 @@ def _label_counts(task: Task, items: Sequence[Item], predictions: Predictions) -
                 f"{label!r} is no prediction for {task.name}, expected an index into"
                 f" {list(task.labels)}, as an integer or a digit."
             )
-    predicted = np.array([indices[label] for label in predictions])
-    expected = np.array([gold.gold_label_index(task, item) for item in items])
-    return metrics.label_counts(expected, predicted, len(task.labels))
-
-
-def _parse(
-    task: Task, items: Sequence[Item], predictions: Predictions, options: ScoringOptions
-) -> list[ParsedAnswer]:
-    _check_length(task, items, predictions)
-    return [
-        parsing.parse_answer(task, str(answer), item["sentence"], options)
-        for answer, item in zip(predictions, items, strict=True)
-    ]
-
-
-def _answer_counts(
-    task: Task, items: Sequence[Item], answers: list[ParsedAnswer], options: ScoringOptions
-) -> np.ndarray:
-    if task.metric == "sentiment_graph_f1":
-        return sentiment_graph.graph_counts(
-            [item["sentence"] for item in items],
-            [gold.gold_opinions(item) for item in items],
-            [answer.opinions for answer in answers if isinstance(answer, OpenerAnswer)],
-            strict=options.strict_opener,
-        )
-    expected = [gold.label_sequence(task, item) for item in items]
-    if options.strip_gold:
-        expected = [[tuple(map(str.strip, fields)) for fields in one] for one in expected]
-    return metrics.tuple_counts(
-        expected, [answer.items for answer in answers], set_counting=options.set_counting
-    )
-
-
-def _check_length(task: Task, items: Sequence[Item], predictions: Predictions) -> None:
-    if len(predictions) != len(items):
-        raise ValueError(
-            f"{len(predictions)} predictions for {task.name}, expected {len(items)}: "
-            "one per test item, in file order."
-        )
-
-
-def _as_floats(scores: metrics.Scores) -> dict[str, float]:
-    return {name: float(value) for name, value in scores.items()}
+    return [indices[label] for label in predictions]

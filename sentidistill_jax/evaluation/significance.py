@@ -5,14 +5,12 @@ resample is one row of weights, and thousands of resamples are one matrix produc
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Num
 
-from sentidistill_jax.evaluation.metrics import Scores
-
-Statistic = Callable[[np.ndarray], Scores]  # e.g. `metrics.label_scores`
+from sentidistill_jax.evaluation.metrics import Scores, Statistic
 
 _CHUNK = 512  # resamples per matrix product: 512 x 2157 weights are 9 MB
 
@@ -31,7 +29,7 @@ class Comparison:
     """Paired comparison of two runs on the same sentences."""
 
     difference: float  # F1 of the first run minus F1 of the second
-    p_value: float  # two-sided, approximate randomisation
+    p_value: float  # two-sided, approximate randomization
 
 
 def bootstrap_interval(
@@ -75,7 +73,7 @@ def bootstrap_interval(
     return Interval(_f1(statistic, counts), float(low), float(high))
 
 
-def paired_randomisation(
+def paired_randomization(
     first: Num[np.ndarray, "sentences cells"],
     second: Num[np.ndarray, "sentences cells"],
     statistic: Statistic,
@@ -83,7 +81,7 @@ def paired_randomisation(
     seed: int,
     num_resamples: int = 10_000,
 ) -> Comparison:
-    """Approximate randomisation test of the difference in F1 between two runs.
+    """Approximate randomization test of the difference in F1 between two runs.
 
     Under the null hypothesis the two outputs of a sentence may be exchanged; each resample
     exchanges them with probability 1/2.
@@ -119,6 +117,19 @@ def paired_randomisation(
         # Equal outcomes must count as extreme in spite of rounding.
         extreme += int(np.sum(np.abs(one - other) >= abs(difference) - 1e-12))
     return Comparison(difference, (extreme + 1) / (num_resamples + 1))
+
+
+def mean_over_runs(statistic: Statistic, num_runs: int) -> Statistic:
+    """Returns the mean F1 of several runs whose counts lie side by side in a sentence's row.
+
+    A resample then draws or exchanges a sentence in all runs together.
+    """
+
+    def mean(totals: np.ndarray) -> Scores:
+        by_run = totals.reshape(*totals.shape[:-1], num_runs, -1)
+        return {"f1": statistic(by_run)["f1"].mean(axis=-1)}
+
+    return mean
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from sentidistill_jax.evaluation.grid import render_grid
-from sentidistill_jax.evaluation.tasks import CATEGORIES, TASKS, get_task
+from sentidistill_jax.evaluation.benchmark import Benchmark
+from sentidistill_jax.evaluation.text_table import Format, render_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Row:
     experiment: str
     model: str
     k_shot: int
-    values: Mapping[str, float]  # dataset -> mean over its runs, all twelve in table order
-    categories: Mapping[str, float]  # category -> mean over its four datasets
-    average: float  # over the twelve datasets
+    values: Mapping[str, float]  # dataset -> mean over its runs; all, in table order
+    categories: Mapping[str, float]  # category -> mean over its datasets
+    average: float  # over all datasets of the benchmark
     missing: tuple[str, ...]  # datasets without a run
     seeds: tuple[int, ...]
     deviations: Mapping[str, float | None]  # dataset -> sample standard deviation over seeds
@@ -46,79 +46,70 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """The benchmark table; render it with `as_text`, `as_markdown` or `as_latex`."""
+    """The table of a benchmark."""
 
+    benchmark: Benchmark
     rows: tuple[Row, ...]  # in order of first appearance
 
-    def as_text(self) -> str:
-        """Returns the table for a terminal, columns aligned."""
-        return render_grid(self._cells(), "text")
-
-    def as_markdown(self) -> str:
-        """Returns the table in GitHub Markdown."""
-        return render_grid(self._cells(), "markdown")
-
-    def as_latex(self) -> str:
-        """Returns the table as a LaTeX tabular for the booktabs package."""
-        return render_grid(self._cells(), "latex")
-
-    def _cells(self) -> list[list[str]]:
-        head = ["run", *(name.split("/")[1] for name in TASKS), *CATEGORIES, "average"]
-        return [head, *map(_row_cells, self.rows)]
+    def render(self, format: Format) -> str:
+        """Returns the table as text; see `render_table`."""
+        benchmark = self.benchmark
+        columns = (name.split("/")[-1] for name in benchmark.tasks)
+        head = ["run", *columns, *benchmark.categories, "average"]
+        return render_table([head, *map(_row_cells, self.rows)], format)
 
 
-def aggregate(results: Iterable[RunResult]) -> Table:
+def aggregate(benchmark: Benchmark, results: Iterable[RunResult]) -> Table:
     """Builds the table from stored results.
 
     Runs that share experiment, model and number of shots form a row. A dataset's value is the
-    mean over its runs, re-runs of a seed included; the overall average always divides by 12.
+    mean over its runs, re-runs of a seed included; the average always divides by the number of the
+    benchmark's tasks.
 
     Args:
+      benchmark: The benchmark whose table it is.
       results: Stored results of any number of runs.
 
     Returns:
       The table, in percent.
 
     Raises:
-      ValueError: If a result's dataset is not in SentiBench.
+      ValueError: If a result's dataset is not in the benchmark.
     """
     groups: dict[tuple[str, str, int], list[RunResult]] = {}
     for result in results:
-        get_task(result.dataset)
+        benchmark.task(result.dataset)
         groups.setdefault((result.experiment, result.model, result.k_shot), []).append(result)
-    return Table(tuple(_row(*key, runs) for key, runs in groups.items()))
+    return Table(benchmark, tuple(_row(benchmark, *key, runs) for key, runs in groups.items()))
 
 
-def _row(experiment: str, model: str, k_shot: int, runs: list[RunResult]) -> Row:
+def _row(
+    benchmark: Benchmark, experiment: str, model: str, k_shot: int, runs: list[RunResult]
+) -> Row:
     means = _means(runs)
-    values = {name: means.get(name, 0.0) for name in TASKS}
+    values = {name: means.get(name, 0.0) for name in benchmark.tasks}
     seeds = tuple(sorted({run.seed for run in runs}))
     by_seed = [_means([run for run in runs if run.seed == seed]) for seed in seeds]
-    complete = [of_seed for of_seed in by_seed if len(of_seed) == len(TASKS)]
+    complete = [of_seed for of_seed in by_seed if len(of_seed) == len(benchmark.tasks)]
     return Row(
         experiment,
         model,
         k_shot,
         values=values,
-        categories={
-            category: statistics.fmean(
-                values[name] for name, task in TASKS.items() if task.category == category
-            )
-            for category in CATEGORIES
-        },
-        average=statistics.fmean(values.values()),
-        missing=tuple(name for name in TASKS if name not in means),
+        categories=benchmark.category_means(means),
+        average=benchmark.average(means),
+        missing=tuple(name for name in benchmark.tasks if name not in means),
         seeds=seeds,
         deviations={
             name: _deviation([of_seed[name] for of_seed in by_seed if name in of_seed])
-            for name in TASKS
+            for name in benchmark.tasks
         },
-        average_deviation=_deviation([statistics.fmean(one.values()) for one in complete]),
+        average_deviation=_deviation([benchmark.average(one) for one in complete]),
     )
 
 
 def _means(runs: list[RunResult]) -> dict[str, float]:
-    """Mean F1 in percent of each dataset that has a run."""
+    """Returns the mean F1 in percent of each dataset that has a run."""
     scores: dict[str, list[float]] = {}
     for run in runs:
         scores.setdefault(run.dataset, []).append(round(run.f1, 4))
@@ -137,8 +128,8 @@ def _row_cells(row: Row) -> list[str]:
     return [
         row.name,
         *(
-            "-" if name in row.missing else cell(row.values[name], row.deviations[name])
-            for name in TASKS
+            "-" if name in row.missing else cell(value, row.deviations[name])
+            for name, value in row.values.items()
         ),
         *(cell(value) for value in row.categories.values()),
         cell(row.average, row.average_deviation),

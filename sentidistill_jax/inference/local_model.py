@@ -1,23 +1,22 @@
 """A loaded model as SentiBench's evaluator asks it."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from sentidistill_jax.evaluation.extract import is_complete
-from sentidistill_jax.evaluation.model import Completion
 from sentidistill_jax.inference.engine import Engine, RefillConfig, ScoreRequest
 from sentidistill_jax.inference.generation_settings import GenerationSettings
 from sentidistill_jax.inference.label_scoring import encode, encode_prompt, label_ids
+from sentidistill_jax.language_model import Completion
 
 
 @dataclasses.dataclass(frozen=True)
 class LocalModel:
-    """Implements `evaluation.model.Model` with an engine.
+    """Implements `LanguageModel` with an engine.
 
     Answers depend on the prompt alone: not on batch sizes, and not on the mesh beyond rounding.
     """
@@ -36,7 +35,7 @@ class LocalModel:
     def label_logprobs(
         self, prompts: Sequence[str], label_words: Sequence[str], *, progress: str | None = None
     ) -> Float[np.ndarray, "prompts labels"]:
-        """Full-vocabulary logprobs of the words' first tokens; see `evaluation.model.Model`.
+        """Full-vocabulary logprobs of the words' first tokens; see `LanguageModel`.
 
         After a chat template an answer starts a message, so the words lose their leading space.
         """
@@ -57,20 +56,31 @@ class LocalModel:
         return scores
 
     def complete(
-        self, prompts: Sequence[str], max_new_tokens: int, *, progress: str | None = None
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: int,
+        *,
+        stop: Sequence[str] = (),
+        is_complete: Callable[[str], bool] | None = None,
+        progress: str | None = None,
     ) -> list[Completion]:
         """Greedy continuations, each up to where its answer is complete."""
         tokens = [self._read(prompt) for prompt in prompts]
         found: dict[int, Completion] = {}
 
         def ended(continuation: np.ndarray) -> bool:
-            return is_complete(self._text(continuation))
+            text = self._text(continuation)
+            stopped = any(end in text for end in stop)
+            return stopped or (is_complete is not None and is_complete(text))
 
         with tqdm(total=len(prompts), desc=progress, unit="text", disable=progress is None) as bar:
             for index, generation in self.engine.complete(
                 tokens, self._config(max_new_tokens), ended
             ):
-                found[index] = Completion(self._text(generation.tokens), generation.stopped)
+                text = self._text(generation.tokens)
+                ends = (text.find(end) for end in stop)
+                end = min((at for at in ends if at >= 0), default=None)
+                found[index] = Completion(text[:end], generation.stopped)
                 bar.update()
         return [found[index] for index in range(len(prompts))]
 

@@ -6,17 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from sentidistill_jax.evaluation import scoring
-from sentidistill_jax.evaluation.data import load_dataset
+from sentidistill_jax.evaluation import results, scoring
 from sentidistill_jax.evaluation.metrics import (
+    Statistic,
     label_counts,
     label_scores,
     tuple_counts,
     tuple_scores,
 )
-from sentidistill_jax.evaluation.significance import Statistic, holm, paired_randomisation
-from sentidistill_jax.evaluation.tasks import TASKS
-from sentidistill_jax.reporting.runs import SENTIBENCH, ExampleKey, Line, Model, Texts
+from sentidistill_jax.evaluation.significance import holm, mean_over_runs, paired_randomization
+from sentidistill_jax.reporting.runs import ExampleKey, Line, ModelScores, Texts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +45,8 @@ class Comparison:
 
 
 def compare(
-    models: Sequence[Model],
-    reference: Model,
+    models: Sequence[ModelScores],
+    reference: ModelScores,
     texts: Texts,
     *,
     num_examples: int,
@@ -82,8 +81,8 @@ def compare(
 
 
 def _compare(
-    model: Model,
-    reference: Model,
+    model: ModelScores,
+    reference: ModelScores,
     set_name: str,
     texts: Texts,
     num_examples: int,
@@ -101,10 +100,10 @@ def _compare(
         return None
     (first, second), statistic = counted
     num_seeds = len({seed for seed, _ in keys})
-    tested = paired_randomisation(
+    tested = paired_randomization(
         _by_example(first, num_seeds),
         _by_example(second, num_seeds),
-        _mean_over_seeds(statistic, num_seeds),
+        mean_over_runs(statistic, num_seeds),
         seed=0,
         num_resamples=num_resamples,
     )
@@ -163,24 +162,23 @@ def _count(
             )
             for side in sides
         ], tuple_scores
-    return _count_graphs(set_name.removeprefix(SENTIBENCH), sides, texts)
+    return _count_anew(set_name, sides, texts)
 
 
-def _count_graphs(
-    name: str, sides: Sequence[Sequence[Line]], texts: Texts
+def _count_anew(
+    set_name: str, sides: Sequence[Sequence[Line]], texts: Texts
 ) -> tuple[list[np.ndarray], Statistic] | None:
-    """Sentiment graphs are scored on token spans: that takes the sentences."""
-    if texts.sentibench_dir is None or name not in TASKS:
+    """Counts by the task's own metric, which may want more of an item than the gold answer."""
+    found = texts.test_items(set_name)
+    if found is None or any("answer" not in line for side in sides for line in side):
         return None
-    data = load_dataset(name, texts.sentibench_dir)
+    task, items = found
     counts = []
-    statistic: Statistic | None = None
     for side in sides:
-        items = [data.test[int(line["id"])] for line in side]
-        answers = [line.get("answer", "") for line in side]
-        of_side, statistic = scoring.sentence_counts(data.task, items, answers)
-        counts.append(of_side)
-    return None if statistic is None else (counts, statistic)
+        of_side = [items[int(line["id"])] for line in side]
+        predicted = results.predictions(task, side)
+        counts.append(scoring.sentence_counts(task, of_side, predicted)[0])
+    return counts, task.metric.scores
 
 
 def _tuples(items: Sequence[Any]) -> list[object]:
@@ -191,14 +189,6 @@ def _by_example(counts: np.ndarray, num_seeds: int) -> np.ndarray:
     """[seeds * examples, cells] -> [examples, seeds * cells]: an example's seeds stay together."""
     split = counts.reshape(num_seeds, -1, counts.shape[-1])
     return split.transpose(1, 0, 2).reshape(split.shape[1], -1)
-
-
-def _mean_over_seeds(statistic: Statistic, num_seeds: int) -> Statistic:
-    def mean(totals: np.ndarray) -> dict[str, Any]:
-        by_seed = totals.reshape(*totals.shape[:-1], num_seeds, -1)
-        return {"f1": statistic(by_seed)["f1"].mean(axis=-1)}
-
-    return mean
 
 
 def _certainty(one: Line, other: Line) -> float:

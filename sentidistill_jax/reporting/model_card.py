@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sentidistill_jax import __version__
-from sentidistill_jax.reporting.runs import Model
+from sentidistill_jax.reporting.runs import ModelScores
 from sentidistill_jax.reporting.tables import table
 
 # Of what a training run was made from: how much of it a reader of a model card wants to see.
@@ -18,7 +18,7 @@ def model_card(
     parameters: int,
     fingerprint: str,
     made_from: Mapping[str, Any] | None,
-    scores: Sequence[Model],
+    scores: Sequence[ModelScores],
 ) -> str:
     """Markdown with the metadata header that the Hugging Face hub reads.
 

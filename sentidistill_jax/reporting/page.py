@@ -14,7 +14,7 @@ import jinja2
 from sentidistill_jax import __version__
 from sentidistill_jax.reporting import views
 from sentidistill_jax.reporting.compare import Comparison
-from sentidistill_jax.reporting.runs import Model, TrainingRun
+from sentidistill_jax.reporting.runs import ModelScores, TrainingRun
 
 # Controls but for tab and newlines, directional marks and overrides, lone surrogates, invisible
 # spaces and non-characters. Joiners stay: emoji and several scripts are written with them.
@@ -32,9 +32,9 @@ def visible(value: Any) -> Any:
 
 
 def render_page(
-    models: Sequence[Model],
+    models: Sequence[ModelScores],
     training: Sequence[TrainingRun],
-    reference: Model,
+    reference: ModelScores,
     comparisons: Mapping[tuple[str, str], Comparison],
 ) -> str:
     """Returns the page; the same inputs give the same text.

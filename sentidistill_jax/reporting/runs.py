@@ -12,12 +12,12 @@ from typing import Any
 
 from sentidistill_jax.corpus.records import read_records
 from sentidistill_jax.corpus.user_texts import UserText
-from sentidistill_jax.evaluation.data import read_split
+from sentidistill_jax.evaluation.benchmark import Benchmark
+from sentidistill_jax.evaluation.benchmarks import BENCHMARKS
 from sentidistill_jax.evaluation.results import SCORES_VERSION
-from sentidistill_jax.evaluation.tasks import TASKS
+from sentidistill_jax.evaluation.task import Item, Task
 from sentidistill_jax.workdir import Workdir
 
-SENTIBENCH = "sentibench/"
 HELD_OUT = "held_out/"
 
 ExampleKey = tuple[str, str]  # seed of the demonstrations ("" without), id in the set
@@ -25,13 +25,14 @@ Line = Mapping[str, Any]  # of predictions.jsonl
 
 
 @dataclasses.dataclass(frozen=True)
-class Model:
+class ModelScores:
     """The stored evaluation of one model."""
 
     name: str  # as reports show it, distinct over all runs
     run: str  # name of its working directory
     directory: pathlib.Path
     scores: Mapping[str, Any]  # scores.json
+    benchmarks: tuple[Benchmark, ...] = ()  # whose sets it was asked
 
     @property
     def sets(self) -> dict[str, Mapping[str, Any]]:
@@ -56,14 +57,29 @@ class TrainingRun:
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]]  # metric -> steps, values
 
 
-def variants(models: Sequence[Model], set_name: str) -> list[str]:
+def find_task(benchmarks: Iterable[Benchmark], set_name: str) -> tuple[Benchmark, Task] | None:
+    """Returns the benchmark and the task whose set it is; None for a held-out set."""
+    for benchmark in benchmarks:
+        task = benchmark.tasks.get(set_name.removeprefix(f"{benchmark.name}/"))
+        if task is not None and set_name == benchmark.set_name(task.name):
+            return benchmark, task
+    return None
+
+
+def variants(models: Sequence[ModelScores], set_name: str) -> list[str]:
     """Other ways in which the answers of any of the models to a set were scored."""
     asked = (model.sets[set_name] for model in models if set_name in model.sets)
     return list(dict.fromkeys(name for of_set in asked for name in of_set.get("variants", ())))
 
 
-def read_scores(workdirs: Sequence[pathlib.Path]) -> list[Model]:
-    """Every evaluated model of some working directories, in order of evaluation.
+def read_scores(
+    workdirs: Sequence[pathlib.Path], benchmarks: Mapping[str, Benchmark] = BENCHMARKS
+) -> list[ModelScores]:
+    """Reads every evaluated model of some working directories, in order of evaluation.
+
+    Args:
+      workdirs: Working directories.
+      benchmarks: Those whose sets are known as such; sets of others count as held-out.
 
     Raises:
       FileNotFoundError: If a working directory holds none.
@@ -81,12 +97,18 @@ def read_scores(workdirs: Sequence[pathlib.Path]) -> list[Model]:
         prefix = f"{run}/" if len(workdirs) > 1 else ""
         for path in paths:
             scores = _read_scores_file(path)
-            models.append(Model(prefix + scores["model"], run, path.parent, scores))
+            asked = tuple(
+                benchmark
+                for benchmark in benchmarks.values()
+                if scores.get(benchmark.name)
+                or any(find_task([benchmark], name) for name in scores["sets"])
+            )
+            models.append(ModelScores(prefix + scores["model"], run, path.parent, scores, asked))
     return models
 
 
 def read_training(workdirs: Sequence[pathlib.Path]) -> list[TrainingRun]:
-    """Every training run of some working directories that has metrics, sorted by name."""
+    """Reads every training run of some working directories that has metrics, sorted by name."""
     runs = []
     for workdir, run in zip(workdirs, _names(workdirs), strict=True):
         prefix = f"{run}/" if len(workdirs) > 1 else ""
@@ -107,32 +129,41 @@ class Texts:
     """Looks up the text of an example, as far as its source is at hand.
 
     Args:
-      workdirs: Their held-out texts are known.
-      sentibench_dir: Folder of SentiBench, or None.
+      workdirs: Working directories whose held-out texts are known.
+      data_dirs: Name of a benchmark -> folder of its files.
+      benchmarks: The benchmarks by name.
     """
 
-    def __init__(self, workdirs: Sequence[pathlib.Path], sentibench_dir: pathlib.Path | None):
+    def __init__(
+        self,
+        workdirs: Sequence[pathlib.Path],
+        data_dirs: Mapping[str, pathlib.Path],
+        benchmarks: Mapping[str, Benchmark] = BENCHMARKS,
+    ):
         self._held_out: dict[str, str] = {}
         for workdir in workdirs:
             path = Workdir(workdir).texts / "held_out.jsonl"
             if path.is_file():
                 self._held_out |= {text.id: text.text for text in read_records(path, UserText)}
-        self.sentibench_dir = sentibench_dir
+        self._data_dirs = data_dirs
+        self._benchmarks = benchmarks
 
     def find(self, set_name: str, example_id: str) -> str | None:
-        """The text of an example of a set; None if it is not at hand."""
-        if not set_name.startswith(SENTIBENCH):
+        """Returns the text of an example of a set; None if it is not at hand."""
+        if find_task(self._benchmarks.values(), set_name) is None:
             return self._held_out.get(example_id)
-        texts = self._sentibench(set_name.removeprefix(SENTIBENCH))
-        known = example_id.isdecimal() and int(example_id) < len(texts)
-        return texts[int(example_id)] if known else None
+        _, items = self.test_items(set_name) or (None, ())
+        known = example_id.isdecimal() and int(example_id) < len(items)
+        return items[int(example_id)]["sentence"] if known else None
 
     @functools.cache  # noqa: B019 - lives as long as the report
-    def _sentibench(self, name: str) -> tuple[str, ...]:
-        if self.sentibench_dir is None or name not in TASKS:
-            return ()
-        items = read_split(TASKS[name], "test", self.sentibench_dir)
-        return tuple(item["sentence"] for item in items)
+    def test_items(self, set_name: str) -> tuple[Task, tuple[Item, ...]] | None:
+        """Returns the task of a benchmark's set and its test items; None if not at hand."""
+        found = find_task(self._benchmarks.values(), set_name)
+        if found is None or found[0].name not in self._data_dirs:
+            return None
+        benchmark, task = found
+        return task, benchmark.read(task, "test", self._data_dirs[benchmark.name])
 
 
 def _names(workdirs: Iterable[pathlib.Path]) -> list[str]:

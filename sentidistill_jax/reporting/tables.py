@@ -1,65 +1,81 @@
-"""Scores of models as a table: held-out sets, then SentiBench by data set with its means."""
+"""Scores of models as a table and as bars: held-out sets, then benchmarks with their means."""
 
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sentidistill_jax.evaluation.grid import Format, render_grid
-from sentidistill_jax.evaluation.tasks import CATEGORIES, TASKS
-from sentidistill_jax.reporting.runs import HELD_OUT, SENTIBENCH, Model, variants
+from matplotlib.figure import Figure
+
+from sentidistill_jax.evaluation.benchmark import Benchmark
+from sentidistill_jax.evaluation.results import ANSWER_VARIANTS
+from sentidistill_jax.evaluation.text_table import Format, render_table
+from sentidistill_jax.reporting.runs import HELD_OUT, ModelScores, variants
 
 
-def set_names(models: Sequence[Model]) -> list[str]:
-    """All sets of some models: SentiBench in the order of its tables, the others first."""
+def asked_benchmarks(models: Sequence[ModelScores]) -> list[Benchmark]:
+    """Returns the benchmarks that any of the models was asked."""
+    return list(dict.fromkeys(benchmark for model in models for benchmark in model.benchmarks))
+
+
+def set_names(models: Sequence[ModelScores]) -> list[str]:
+    """Returns all sets of some models: those of benchmarks in table order, the others first."""
     found = list(dict.fromkeys(name for model in models for name in model.sets))
-    bench = [SENTIBENCH + name for name in TASKS if SENTIBENCH + name in found]
-    return [name for name in found if name not in bench] + bench
+    in_table_order = [
+        name
+        for benchmark in asked_benchmarks(models)
+        for name in map(benchmark.set_name, benchmark.tasks)
+        if name in found
+    ]
+    return [name for name in found if name not in in_table_order] + in_table_order
 
 
 def short_name(set_name: str) -> str:
-    """A set's name in a column: `reviews`, `sst2`."""
+    """Returns a set's name in a column: `reviews`, `sst2`."""
     return set_name.removeprefix(HELD_OUT).split("/")[-1]
 
 
-def summaries(models: Sequence[Model]) -> list[str]:
-    """Which means over SentiBench any of the models has: categories, then `average`."""
-    found = {name for model in models for name in sentibench_means(model)}
-    return [name for name in (*CATEGORIES, "average") if name in found]
+def mean_names(models: Sequence[ModelScores], benchmark: Benchmark) -> list[str]:
+    """Returns which means over a benchmark any model has: of categories, then `average`."""
+    found = {name for model in models for name in benchmark_means(model, benchmark)}
+    return [name for name in (*benchmark.categories, "average") if name in found]
 
 
-def sentibench_means(model: Model) -> dict[str, float]:
-    """Means over SentiBench, in [0, 1], a data set that was not asked counting as 0.
+def benchmark_means(model: ModelScores, benchmark: Benchmark) -> dict[str, float]:
+    """Returns the means over a benchmark, in [0, 1], a data set that was not asked counting as 0.
 
     Empty where none was asked, or only parts of test splits were: no such mean may be compared.
     """
-    summary = model.scores.get("sentibench") or {}
+    summary = model.scores.get(benchmark.name) or {}
     if not summary.get("complete"):
         return {}
     return {**summary.get("categories", {}), "average": summary["average"]}
 
 
-def table(models: Sequence[Model], format: Format) -> str:
-    """F1 in percent, a row per model and calibrated variant of it, and a column per set.
+def table(models: Sequence[ModelScores], format: Format) -> str:
+    """Renders F1 in percent: a row per model and calibrated variant, a column per set.
 
-    A cell has the 95 % interval over examples, or for means over SentiBench the deviation over
+    A cell has the 95 % interval over examples, or for means over a benchmark the deviation over
     seeds.
 
     Args:
       models: Evaluated models.
-      format: See `render_grid`.
+      format: See `render_table`.
 
     Returns:
       The table.
     """
-    names, means = set_names(models), summaries(models)
+    names, benchmarks = set_names(models), asked_benchmarks(models)
+    means = [(one, mean) for one in benchmarks for mean in mean_names(models, one)]
     sizes = {name: model.sets[name].get("examples") for model in models for name in model.sets}
-    head = ["F1, %", *(f"{short_name(name)} ({sizes[name]})" for name in names), *means]
+    head = ["F1, %", *(f"{short_name(name)} ({sizes[name]})" for name in names)]
+    head += [mean if len(benchmarks) == 1 else f"{one.title}, {mean}" for one, mean in means]
     rows = []
     for model in models:
         rows.append(
             [
                 model.name,
                 *(_set_cell(model.sets.get(name)) for name in names),
-                *(_mean_cell(model, name) for name in means),
+                *(_mean_cell(model, benchmark, mean) for benchmark, mean in means),
             ]
         )
         calibrated = dict.fromkeys(
@@ -69,13 +85,12 @@ def table(models: Sequence[Model], format: Format) -> str:
             of_sets = (model.sets.get(name, {}).get("variants", {}).get(variant) for name in names)
             label = f"{model.name}, {variant.replace('_', ' ')}"
             rows.append([label, *map(_set_cell, of_sets), *["-"] * len(means)])
-    return render_grid([head, *rows], format)
+    return render_table([head, *rows], format)
 
 
-def calibrations(models: Sequence[Model], set_name: str) -> list[str]:
-    """The variants of a set that differ in what was predicted, not in how answers were read."""
-    task = TASKS.get(set_name.removeprefix(SENTIBENCH))
-    return variants(models, set_name) if task is not None and task.label_words else []
+def calibrations(models: Sequence[ModelScores], set_name: str) -> list[str]:
+    """Returns the variants of a set that differ in what was predicted, not in how it was read."""
+    return [name for name in variants(models, set_name) if name not in ANSWER_VARIANTS]
 
 
 def _set_cell(of_set: Mapping[str, Any] | None) -> str:
@@ -89,9 +104,36 @@ def _set_cell(of_set: Mapping[str, Any] | None) -> str:
     return f"{cell} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def _mean_cell(model: Model, name: str) -> str:
-    value = sentibench_means(model).get(name)
+def _mean_cell(model: ModelScores, benchmark: Benchmark, mean: str) -> str:
+    value = benchmark_means(model, benchmark).get(mean)
     if value is None:
         return "-"
-    deviation = model.scores["sentibench"].get("deviation") if name == "average" else None
+    deviation = model.scores[benchmark.name].get("deviation") if mean == "average" else None
     return f"{100 * value:.1f}" + ("" if deviation is None else f" ± {100 * deviation:.1f}")
+
+
+def plot(models: Sequence[ModelScores], path: pathlib.Path) -> None:
+    """Draws bars of F1 by set and model into a PNG, with 95 % intervals where they are known."""
+    sets = set_names(models)
+    width = 0.8 / len(models)
+    figure = Figure(figsize=(max(7.0, 1.6 * len(sets)), 4.2), layout="constrained")
+    axes = figure.subplots()
+    for index, model in enumerate(models):
+        at, values, below, above = [], [], [], []
+        for position, name in enumerate(sets):
+            if name not in model.sets:
+                continue
+            value = model.sets[name]["f1"]
+            low, high = model.sets[name].get("interval_95") or (value, value)
+            at.append(position + (index - (len(models) - 1) / 2) * width)
+            values.append(100 * value)
+            below.append(100 * max(0.0, value - low))
+            above.append(100 * max(0.0, high - value))
+        label = model.name.replace("$", r"\$")  # no mathematics in a name
+        axes.bar(at, values, width, yerr=[below, above], label=label, error_kw={"lw": 0.8})
+    axes.set_xticks(range(len(sets)), [short_name(name) for name in sets])
+    axes.set_ylabel("F1, %")
+    axes.set_ylim(0, 100)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+    figure.savefig(path, dpi=150)

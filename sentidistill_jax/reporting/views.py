@@ -4,19 +4,21 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sentidistill_jax.evaluation.tasks import CATEGORIES, TASKS
+from sentidistill_jax.evaluation.benchmark import Benchmark
 from sentidistill_jax.reporting.charts import DotChart, LineChart, dot_chart, line_chart
 from sentidistill_jax.reporting.compare import Comparison
-from sentidistill_jax.reporting.runs import SENTIBENCH, Model, TrainingRun, variants
+from sentidistill_jax.reporting.runs import ModelScores, TrainingRun, find_task, variants
 from sentidistill_jax.reporting.tables import (
+    asked_benchmarks,
+    benchmark_means,
     calibrations,
-    sentibench_means,
+    mean_names,
     set_names,
     short_name,
-    summaries,
 )
 
 SIGNIFICANT = 0.05  # of adjusted p-values
+_HELD_OUT = "Held-out texts"
 
 _Value = tuple[float, float, float] | float | None  # with interval, without, or not asked
 
@@ -55,57 +57,62 @@ class Row:
     is_mean: bool = False
 
 
-def score_charts(models: Sequence[Model]) -> list[tuple[str, DotChart]]:
-    """One chart for SentiBench, if any of it was asked, and one for the other sets."""
-    names = [model.name for model in models]
-    bench: list[tuple[str, list[_Value]]] = [
-        (mean, [_percent(sentibench_means(model).get(mean)) for model in models])
-        for mean in sorted(summaries(models), key=lambda mean: mean != "average")
-    ]
-    others: list[tuple[str, list[_Value]]] = []
+def score_charts(models: Sequence[ModelScores]) -> list[tuple[str, DotChart]]:
+    """Returns one chart for each benchmark of which any set was asked, and one for other sets."""
+    names, benchmarks = [model.name for model in models], asked_benchmarks(models)
+    charts: dict[str, list[tuple[str, list[_Value]]]] = {
+        benchmark.title: [
+            (mean, [_percent(benchmark_means(model, benchmark).get(mean)) for model in models])
+            for mean in sorted(mean_names(models, benchmark), key=lambda mean: mean != "average")
+        ]
+        for benchmark in benchmarks
+    }
+    charts[_HELD_OUT] = []
     for set_name in set_names(models):
-        rows = bench if set_name.startswith(SENTIBENCH) else others
+        found = find_task(benchmarks, set_name)
+        rows = charts[found[0].title if found else _HELD_OUT]
         values = [_chart_value(model.sets.get(set_name)) for model in models]
         rows.append((short_name(set_name), values))
         for variant in calibrations(models, set_name):
             of_variant = [_chart_value(_variant(model, set_name, variant)) for model in models]
             rows.append((_variant_name(set_name, variant), of_variant))
-    titled = (("SentiBench", bench), ("Held-out texts", others))
-    return [(title, dot_chart(rows, names)) for title, rows in titled if rows]
+    return [(title, dot_chart(rows, names)) for title, rows in charts.items() if rows]
 
 
 def score_groups(
-    models: Sequence[Model], comparisons: Mapping[tuple[str, str], Comparison]
+    models: Sequence[ModelScores], comparisons: Mapping[tuple[str, str], Comparison]
 ) -> list[tuple[str, list[Row]]]:
-    """Rows of the table of scores: held-out sets, then SentiBench by category."""
+    """Returns the rows of the table of scores: held-out sets, then benchmarks by category."""
     groups: dict[str, list[Row]] = {}
+    benchmarks = asked_benchmarks(models)
     for name in set_names(models):
-        task = TASKS.get(name.removeprefix(SENTIBENCH)) if name.startswith(SENTIBENCH) else None
-        group = f"SentiBench, {task.category}" if task else "Held-out texts"
+        found = find_task(benchmarks, name)
+        group = f"{found[0].title}, {found[1].category}" if found else _HELD_OUT
         rows = groups.setdefault(group, [])
         rows.append(_row(name, models, comparisons))
         for variant in variants(models, name):
             cells = [_cell(_variant(model, name, variant)) for model in models]
             rows.append(Row(_variant_name(name, variant), "variant of the score", _best(cells)))
-    for mean in summaries(models):
-        group = f"SentiBench, {mean}" if mean in CATEGORIES else "SentiBench, all"
-        values = [sentibench_means(model).get(mean) for model in models]
-        deviations = [
-            (model.scores.get("sentibench") or {}).get("deviation") if mean == "average" else None
-            for model in models
-        ]
-        cells = [
-            None if value is None else Cell(100 * value, deviation=_percent(deviation))
-            for value, deviation in zip(values, deviations, strict=True)
-        ]
-        groups.setdefault(group, []).append(
-            Row("mean" if mean in CATEGORIES else "average of all twelve", "", _best(cells), True)
-        )
+    for benchmark in benchmarks:
+        for mean in mean_names(models, benchmark):
+            is_average = mean == "average"
+            cells = [_mean_cell(model, benchmark, mean) for model in models]
+            label = f"average of all {len(benchmark.tasks)}" if is_average else "mean"
+            group = f"{benchmark.title}, {'all' if is_average else mean}"
+            groups.setdefault(group, []).append(Row(label, "", _best(cells), is_mean=True))
     return list(groups.items())
 
 
+def _mean_cell(model: ModelScores, benchmark: Benchmark, mean: str) -> Cell | None:
+    value = benchmark_means(model, benchmark).get(mean)
+    if value is None:
+        return None
+    deviation = model.scores[benchmark.name].get("deviation") if mean == "average" else None
+    return Cell(100 * value, deviation=_percent(deviation))
+
+
 def _row(
-    name: str, models: Sequence[Model], comparisons: Mapping[tuple[str, str], Comparison]
+    name: str, models: Sequence[ModelScores], comparisons: Mapping[tuple[str, str], Comparison]
 ) -> Row:
     cells = [_cell(model.sets.get(name), comparisons.get((model.name, name))) for model in models]
     present = [model.sets[name] for model in models if name in model.sets]
@@ -128,7 +135,7 @@ def _cell(of_set: Mapping[str, Any] | None, comparison: Comparison | None = None
     )
 
 
-def _variant(model: Model, set_name: str, variant: str) -> Mapping[str, Any] | None:
+def _variant(model: ModelScores, set_name: str, variant: str) -> Mapping[str, Any] | None:
     return model.sets.get(set_name, {}).get("variants", {}).get(variant)
 
 
@@ -167,7 +174,7 @@ class Confusion:
     rows: tuple[tuple[tuple[int, float], ...], ...]  # count, and its share of the gold label
 
 
-def confusions(models: Sequence[Model]) -> list[tuple[str, list[Confusion]]]:
+def confusions(models: Sequence[ModelScores]) -> list[tuple[str, list[Confusion]]]:
     """Set -> confusion matrices of the models that have one."""
     found: list[tuple[str, list[Confusion]]] = []
     for name in set_names(models):
@@ -177,7 +184,7 @@ def confusions(models: Sequence[Model]) -> list[tuple[str, list[Confusion]]]:
     return found
 
 
-def _confusion(model: Model, name: str) -> Confusion | None:
+def _confusion(model: ModelScores, name: str) -> Confusion | None:
     of_set = model.sets.get(name)
     if of_set is None or "confusion" not in of_set:
         return None
@@ -192,7 +199,7 @@ def _confusion(model: Model, name: str) -> Confusion | None:
 
 
 def duels(
-    models: Sequence[Model], comparisons: Mapping[tuple[str, str], Comparison]
+    models: Sequence[ModelScores], comparisons: Mapping[tuple[str, str], Comparison]
 ) -> list[tuple[str, list[tuple[str, Comparison]]]]:
     """Model -> its comparisons with the reference by set, where any example differs."""
     return [
@@ -209,7 +216,7 @@ def duels(
     ]
 
 
-def provenance(models: Sequence[Model]) -> list[tuple[str, list[str]]]:
+def provenance(models: Sequence[ModelScores]) -> list[tuple[str, list[str]]]:
     """What was scored and how: field -> value per model, "" where it is not known."""
     flat = [
         {"working directory": model.run, "package": str(model.scores.get("package_version", ""))}
@@ -229,9 +236,9 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 def notes(
-    models: Sequence[Model],
+    models: Sequence[ModelScores],
     training: Sequence[TrainingRun],
-    reference: Model,
+    reference: ModelScores,
     comparisons: Mapping[tuple[str, str], Comparison],
 ) -> list[str]:
     """What the page cannot show, and why."""
@@ -241,12 +248,13 @@ def notes(
         if not model.predictions
     ]
     for model in models:
-        summary = model.scores.get("sentibench")
-        if summary is not None and not summary.get("complete"):
-            found.append(
-                f"{model.name} was not asked all of SentiBench: its scores are of parts, and its"
-                " means are left out."
-            )
+        for benchmark in model.benchmarks:
+            summary = model.scores.get(benchmark.name)
+            if summary is not None and not summary.get("complete"):
+                found.append(
+                    f"{model.name} was not asked all of {benchmark.title}: its scores are of parts,"
+                    " and its means are left out."
+                )
         unpaired = [
             short_name(name)
             for name in model.sets
@@ -258,7 +266,7 @@ def notes(
         if unpaired:
             found.append(
                 f"{model.name} and {reference.name} cannot be paired on {', '.join(unpaired)}:"
-                " no common predictions, other gold answers, or no SENTIBENCH_DIR to score with."
+                " no common predictions, other gold answers, or no benchmark files to score with."
             )
     if not training:
         found.append("The working directories hold no training metrics.")

@@ -18,8 +18,9 @@ from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText, two_cla
 from sentidistill_jax.distributed import by_leader
 from sentidistill_jax.endpoint.journal import Journal
 from sentidistill_jax.endpoint.model import EndpointModel
+from sentidistill_jax.evaluation.benchmarks import SENTIBENCH
 from sentidistill_jax.evaluation.metrics import label_counts, label_scores
-from sentidistill_jax.evaluation.results import SCORES_VERSION, benchmark_summary, set_name
+from sentidistill_jax.evaluation.results import SCORES_VERSION, benchmark_summary
 from sentidistill_jax.evaluation.significance import bootstrap_interval
 from sentidistill_jax.inference.label_scoring import score_labels
 from sentidistill_jax.settings import Config
@@ -222,9 +223,10 @@ def evaluate(
         entries, lines, generation = evaluate_sentibench(
             config, subject, directory / "parts", directory.name, by_leader(artifact.begin)
         )
-        sets |= {set_name(dataset): entry for dataset, entry in entries.items()}
+        sets |= {SENTIBENCH.set_name(dataset): entry for dataset, entry in entries.items()}
         predictions += lines
-        scores["sentibench"] = benchmark_summary(entries, config.evaluation.sentibench.k_shot)
+        k_shot = config.evaluation.sentibench.k_shot
+        scores[SENTIBENCH.name] = benchmark_summary(SENTIBENCH, entries, k_shot)
         scores["provenance"]["generation"] = generation
     _write(artifact, scores, predictions)
 

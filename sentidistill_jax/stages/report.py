@@ -4,13 +4,12 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from sentidistill_jax.evaluation.data import DATA_DIR_VARIABLE
-from sentidistill_jax.evaluation.grid import FORMATS, Format
+from sentidistill_jax.evaluation.benchmarks import BENCHMARKS, SENTIBENCH
+from sentidistill_jax.evaluation.text_table import FORMATS, Format
 from sentidistill_jax.reporting.compare import Comparison, compare
 from sentidistill_jax.reporting.page import render_page
-from sentidistill_jax.reporting.plot import plot
-from sentidistill_jax.reporting.runs import Model, Texts, read_scores, read_training
-from sentidistill_jax.reporting.tables import table
+from sentidistill_jax.reporting.runs import ModelScores, Texts, read_scores, read_training
+from sentidistill_jax.reporting.tables import plot, table
 from sentidistill_jax.workdir import Workdir
 
 _TABLE_FILES: dict[Format, str] = {
@@ -50,8 +49,12 @@ def report(
         raise ValueError(f"num_examples={num_examples}, expected 0 or more.")
     models = read_scores(workdirs)
     base = _find(models, reference)
-    bench = os.environ.get(DATA_DIR_VARIABLE)
-    texts = Texts(workdirs, pathlib.Path(bench) if bench else None)
+    folders = {
+        benchmark.name: pathlib.Path(folder)
+        for benchmark in BENCHMARKS.values()
+        if (folder := os.environ.get(benchmark.data_dir_variable))
+    }
+    texts = Texts(workdirs, folders)
     comparisons = compare(models, base, texts, num_examples=num_examples)
     page = render_page(models, read_training(workdirs), base, comparisons)
     rendered = table(models, format)
@@ -97,7 +100,8 @@ def against(
     """
     models = read_scores([workdir])
     model, base = _find(models, name), _find(models, reference)
-    found = compare([model], base, Texts([workdir], sentibench_dir), num_examples=0)
+    folders = {} if sentibench_dir is None else {SENTIBENCH.name: sentibench_dir}
+    found = compare([model], base, Texts([workdir], folders), num_examples=0)
     if not found:
         raise ValueError(
             f"{name!r} and {reference!r} have no predictions for the same examples with the same"
@@ -108,7 +112,7 @@ def against(
     }
 
 
-def _find(models: Sequence[Model], name: str | None) -> Model:
+def _find(models: Sequence[ModelScores], name: str | None) -> ModelScores:
     if name is None:
         return models[0]
     for model in models:

@@ -13,13 +13,13 @@ import transformers
 
 from sentidistill_jax.distributed import is_leader
 from sentidistill_jax.endpoint.model import EndpointModel
-from sentidistill_jax.evaluation import results, sentibench
-from sentidistill_jax.evaluation.data import development_set, load_dataset
-from sentidistill_jax.evaluation.model import Model, ServedModel
-from sentidistill_jax.evaluation.tasks import TASKS
+from sentidistill_jax.evaluation import results, runner
+from sentidistill_jax.evaluation.benchmarks import SENTIBENCH
+from sentidistill_jax.evaluation.model import ServedModel
 from sentidistill_jax.inference.engine import Engine
 from sentidistill_jax.inference.generation_settings import generation_settings
 from sentidistill_jax.inference.local_model import LocalModel
+from sentidistill_jax.language_model import LanguageModel
 from sentidistill_jax.models.load import LoadedModel, tokenizer_fingerprint
 from sentidistill_jax.settings import Config
 from sentidistill_jax.stages.corpus import sentibench_dir
@@ -32,7 +32,7 @@ def asked(config: Config) -> bool:
     return sentibench_dir(config) is not None and config.evaluation.sentibench_examples >= 0
 
 
-def protocol(config: Config, max_position: int | None) -> sentibench.Protocol:
+def protocol(config: Config, max_position: int | None) -> runner.Protocol:
     """What the config asks of a model.
 
     Args:
@@ -50,8 +50,9 @@ def protocol(config: Config, max_position: int | None) -> sentibench.Protocol:
             f"evaluation.sentibench.max_prompt_length={limit} must be 1 to {room}: the model reads"
             f" {max_position} tokens, {settings.max_new_tokens} of them new ones."
         )
-    return sentibench.Protocol(
-        datasets=tuple(settings.datasets) or tuple(TASKS),
+    return runner.Protocol(
+        SENTIBENCH,
+        datasets=tuple(settings.datasets),
         examples=config.evaluation.sentibench_examples,
         k_shot=settings.k_shot,
         seeds=tuple(settings.seeds),
@@ -69,7 +70,7 @@ class Subject:
 
     origin: dict[str, Any]  # where it comes from
     room: int | None  # tokens that it reads, new ones included; None if it does not tell
-    model_for: Callable[[sentibench.Protocol], Model]  # the model as it answers a protocol
+    model_for: Callable[[runner.Protocol], LanguageModel]  # the model as it answers a protocol
 
 
 def local_subject(config: Config, engine: Engine, model: LoadedModel) -> Subject:
@@ -91,7 +92,7 @@ def served_subject(model: EndpointModel) -> Subject:
 
 
 def local_model(
-    config: Config, engine: Engine, model: LoadedModel, asking: sentibench.Protocol
+    config: Config, engine: Engine, model: LoadedModel, asking: runner.Protocol
 ) -> LocalModel:
     """The model as it answers the prompts of a protocol.
 
@@ -134,10 +135,10 @@ def evaluate_sentibench(
     """Entries of scores.json by data set, lines of predictions.jsonl, and how answers were made."""
     asking = protocol(config, subject.room)
     model = subject.model_for(asking)
-    entries, lines = sentibench.run(
+    entries, lines = runner.run(
         model,
         asking,
-        functools.partial(load_dataset, data_dir=sentibench_dir(config)),
+        functools.partial(SENTIBENCH.load, data_dir=sentibench_dir(config)),
         parts,
         name=f"evaluate {name}",
         write=is_leader(),
@@ -173,17 +174,19 @@ def development_scores(config: Config, engine: Engine, model: LoadedModel) -> di
     """
     settings = config.evaluation.in_training
     asking = development_protocol(config, engine.config.max_position)
-    entries, _ = sentibench.run(
+    entries, _ = runner.run(
         local_model(config, engine, model, asking),
         asking,
-        lambda name: development_set(load_dataset(name, sentibench_dir(config)), settings.examples),
+        lambda name: SENTIBENCH.load(name, sentibench_dir(config)).development_set(
+            settings.examples
+        ),
         None,
     )
     scores = {f"eval/{name}/f1": entry["f1"] for name, entry in entries.items()}
     return scores | {"eval/mean_f1": float(np.mean(list(scores.values())))}
 
 
-def development_protocol(config: Config, max_position: int | None) -> sentibench.Protocol:
+def development_protocol(config: Config, max_position: int | None) -> runner.Protocol:
     """What is asked during training.
 
     Raises:

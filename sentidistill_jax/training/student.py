@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from sentidistill_jax.corpus import icldist
 from sentidistill_jax.data.teacher_cache import CacheReader
 from sentidistill_jax.data.vocabulary_map import token_counts
-from sentidistill_jax.evaluation.tasks import TASKS as SENTIBENCH_TASKS
+from sentidistill_jax.evaluation.benchmarks import SENTIBENCH
 from sentidistill_jax.models.config import ModelConfig
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.importance import (
@@ -204,4 +204,5 @@ def label_words() -> list[str]:
         for verbalizer in task.verbalizers
         for word in verbalizer
     ]
-    return sorted({*corpus, *(word for task in SENTIBENCH_TASKS.values() for word in task.labels)})
+    benchmark = (word for task in SENTIBENCH.tasks.values() for word in task.labels)
+    return sorted({*corpus, *benchmark})

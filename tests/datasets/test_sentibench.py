@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import tensorflow_datasets as tfds
 
-from sentidistill_jax.datasets.sentibench import Sentibench, source
-from sentidistill_jax.evaluation.data import read_split, split_files
-from sentidistill_jax.evaluation.gold import label_sequence
-from sentidistill_jax.evaluation.tasks import TASKS
+from sentidistill_jax.datasets import sentibench
+from sentidistill_jax.datasets.sentibench import Sentibench
+from sentidistill_jax.evaluation.benchmarks.sentibench import SENTIBENCH
+from sentidistill_jax.evaluation.data import read_split
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
@@ -38,7 +38,7 @@ def prepared(tmp_path, config, **kwargs) -> Any:
 
 def test_a_config_for_each_task():
     assert [config.name for config in Sentibench.BUILDER_CONFIGS] == [
-        task.name.split("/")[1] for task in TASKS.values()
+        task.name.split("/")[1] for task in SENTIBENCH.tasks.values()
     ]
     for config in Sentibench.builder_configs:
         info: Any = tfds.builder(f"sentibench/{config}").info
@@ -50,10 +50,10 @@ def test_a_config_for_each_task():
 @pytest.mark.sentibench
 @pytest.mark.parametrize("name", ["multifaced/intimacy", "multifaced/pstance", "absa/atsa_rest16"])
 def test_examples_are_the_items_of_the_files_in_their_order(name, sentibench_dir, tmp_path):
-    task = TASKS[name]
+    task = SENTIBENCH.tasks[name]
     builder = prepared(tmp_path, name.split("/")[1], source_dir=sentibench_dir)
     assert set(builder.info.splits) == {
-        {"val": "validation"}.get(split, split) for split in split_files(task)
+        {"val": "validation"}.get(split, split) for split in task.split_files
     }
     items = read_split(task, "test", sentibench_dir)
     examples = list(builder.as_data_source("test"))
@@ -66,13 +66,13 @@ def test_examples_are_the_items_of_the_files_in_their_order(name, sentibench_dir
             rows = example[task.list_field]
             assert [t.decode() for t in rows["from"]] == [a["from"] for a in item["aspects"]]
             assert [t.decode() for t in rows["target"]] == [a["target"] for a in item["aspects"]]
-        if task.has_target:
+        if task.header_fields:
             assert example["target"].decode() == item["target"]
 
 
 @pytest.mark.sentibench
 def test_nothing_of_opener_is_lost(sentibench_dir, tmp_path):
-    task = TASKS["absa/opener"]
+    task = SENTIBENCH.tasks["absa/opener"]
     builder = prepared(tmp_path, "opener", source_dir=sentibench_dir)
     roles = builder.info.features["spans"].feature["role"].names
     for item, example in zip(
@@ -86,7 +86,7 @@ def test_nothing_of_opener_is_lost(sentibench_dir, tmp_path):
         for opinion, role, text, offsets in zip(*columns, strict=True):
             rebuilt[opinion][roles[role]][0].append(text.decode())
             rebuilt[opinion][roles[role]][1].append(offsets.decode())
-        assert label_sequence(task, {"opinions": rebuilt}) == label_sequence(task, item)
+        assert task.gold({"opinions": rebuilt}) == task.gold(item)
         for one, other in zip(rebuilt, item["opinions"], strict=True):
             assert one == {name: other[name] for name in one}
 
@@ -145,7 +145,7 @@ def serve(tmp_path, monkeypatch):
                 name = f"Sentiment-Distillation-x/datasets/{path.relative_to(folder)}"
                 archive.write(path, name)
         servers.append(Server(served))
-        monkeypatch.setattr(source, "ARCHIVE_URL", f"{servers[0].url}/archive.zip")
+        monkeypatch.setattr(sentibench, "ARCHIVE_URL", f"{servers[0].url}/archive.zip")
         return servers[0]
 
     yield of
@@ -159,7 +159,7 @@ def test_without_a_folder_the_archive_is_downloaded_once(sentibench_dir, tmp_pat
     for config in ("sst2", "irony18"):
         builder = prepared(tmp_path, config)
         splits = {name: split.num_examples for name, split in builder.info.splits.items()}
-        task = next(task for name, task in TASKS.items() if name.endswith(config))
+        task = next(task for name, task in SENTIBENCH.tasks.items() if name.endswith(config))
         assert splits == {"train": 3000, "validation": 300, "test": task.test_size}
     assert server.requests == 1
 
@@ -196,7 +196,7 @@ def test_what_is_no_archive_is_named(tmp_path, serve):
 def test_an_archive_that_cannot_be_fetched_names_the_way_out(tmp_path, serve, monkeypatch):
     (tmp_path / "other").mkdir()
     server = serve(tmp_path / "other")
-    monkeypatch.setattr(source, "ARCHIVE_URL", f"{server.url}/absent.zip")
+    monkeypatch.setattr(sentibench, "ARCHIVE_URL", f"{server.url}/absent.zip")
     with pytest.raises(ConnectionError, match="absent.zip could not be fetched.*SENTIBENCH_DIR"):
         prepared(tmp_path, "sst2")
 

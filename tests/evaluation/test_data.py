@@ -4,11 +4,10 @@ import shutil
 import pytest
 
 from sentidistill_jax.evaluation import data
-from sentidistill_jax.evaluation.checksums import SHA256
-from sentidistill_jax.evaluation.tasks import TASKS
+from sentidistill_jax.evaluation.benchmarks.sentibench import SENTIBENCH
 
-INTIMACY = TASKS["multifaced/intimacy"]
-ASQP = TASKS["absa/asqp_rest16"]
+INTIMACY = SENTIBENCH.tasks["multifaced/intimacy"]
+ASQP = SENTIBENCH.tasks["absa/asqp_rest16"]
 
 
 def _write(folder, task, split, items):
@@ -19,23 +18,6 @@ def _write(folder, task, split, items):
 
 def _intimacy_items(count=INTIMACY.test_size):
     return [{"sentence": f" text {i}\u0085", "label": "Not Intimate"} for i in range(count)]
-
-
-def test_reads_both_splits_raw_and_once(tmp_path):
-    _write(tmp_path, INTIMACY, "train", _intimacy_items(INTIMACY.train_size))
-    _write(tmp_path, INTIMACY, "test", _intimacy_items())
-    dataset = data.load_dataset(INTIMACY.name, tmp_path)
-    assert dataset.test[3]["sentence"] == " text 3\u0085"
-    assert len(dataset.train) == INTIMACY.train_size
-    assert data.load_dataset(INTIMACY.name, str(tmp_path)) is dataset
-
-
-def test_folder_comes_from_the_environment(tmp_path, monkeypatch):
-    monkeypatch.setenv("SENTIBENCH_DIR", str(tmp_path))
-    assert data.resolve_data_dir() == tmp_path
-    monkeypatch.delenv("SENTIBENCH_DIR")
-    with pytest.raises(FileNotFoundError, match="SENTIBENCH_DIR is not set"):
-        data.resolve_data_dir()
 
 
 def test_missing_file_is_named(tmp_path):
@@ -86,21 +68,23 @@ def test_malformed_annotation_is_described(tmp_path, annotations, message):
 
 
 @pytest.mark.sentibench
-def test_published_files_are_what_the_tasks_describe(sentibench_dir):
-    for name in TASKS:
-        data.load_dataset(name, sentibench_dir)
+@pytest.mark.parametrize("task", SENTIBENCH.tasks.values(), ids=lambda task: task.name)
+def test_published_files_are_what_the_tasks_describe(sentibench_dir, task):
+    for split, size in task.split_sizes.items():
+        items = data.read_split(task, split, sentibench_dir)
+        assert len(items) == size and items[0].keys() >= set(task.fields)
 
 
 @pytest.mark.sentibench
 def test_verify_names_the_altered_file(sentibench_dir, tmp_path):
-    data.verify(sentibench_dir)
-    for name in SHA256:
+    SENTIBENCH.verify(sentibench_dir)
+    for name in SENTIBENCH.sha256:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(sentibench_dir / name, tmp_path / name)
     with (tmp_path / "sc/sst2/test.json").open("a") as file:
         file.write("\n")
     with pytest.raises(ValueError, match=r"^sc/sst2/test.json \(expected SHA-256 01ae.*differ"):
-        data.verify(tmp_path)
+        SENTIBENCH.verify(tmp_path)
     (tmp_path / "sc/imdb/val.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"sc/imdb/val.json"):
-        data.verify(tmp_path)
+        SENTIBENCH.verify(tmp_path)

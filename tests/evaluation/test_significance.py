@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from sentidistill_jax.evaluation.benchmarks.sentiment_graph import graph_scores
 from sentidistill_jax.evaluation.metrics import label_counts, label_scores
-from sentidistill_jax.evaluation.sentiment_graph import graph_scores
-from sentidistill_jax.evaluation.significance import bootstrap_interval, holm, paired_randomisation
+from sentidistill_jax.evaluation.significance import bootstrap_interval, holm, paired_randomization
 
 NUM_SENTENCES = 400
 
@@ -46,37 +46,37 @@ def test_interval_of_macro_f1_holds_its_value():
     assert interval.high - interval.low < 0.12
 
 
-def test_randomisation_of_one_disagreement_is_exact():
+def test_randomization_of_one_disagreement_is_exact():
     # Whichever way the one sentence is exchanged, the difference is as large: p = 1.
     first = _counts(0.7, seed=0)
     second = first.copy()
     second[3] = second[3][::-1]
-    assert paired_randomisation(first, second, _accuracy, seed=0).p_value == 1.0
+    assert paired_randomization(first, second, _accuracy, seed=0).p_value == 1.0
 
 
-def test_randomisation_ignores_rounding():
+def test_randomization_ignores_rounding():
     # As above, with fractional counts: the two differences agree only up to rounding.
     first = np.random.default_rng(6).random((300, 4))
     first[:, 1::2] = 2, 3
     second = first.copy()
     second[3, ::2] = 0.11, 0.07
-    assert paired_randomisation(first, second, graph_scores, seed=0).p_value == 1.0
+    assert paired_randomization(first, second, graph_scores, seed=0).p_value == 1.0
 
 
-def test_randomisation_agrees_with_the_sign_test():
+def test_randomization_agrees_with_the_sign_test():
     # 10 disagreements, all for the first run: two of 2 ** 10 exchanges are as extreme.
     second = np.tile([0, 1], (NUM_SENTENCES, 1))
     first = second.copy()
     first[:10] = [1, 0]
-    comparison = paired_randomisation(first, second, _accuracy, seed=0, num_resamples=20_000)
+    comparison = paired_randomization(first, second, _accuracy, seed=0, num_resamples=20_000)
     assert comparison.difference == pytest.approx(10 / NUM_SENTENCES)
     assert comparison.p_value == pytest.approx(2 / 2**10, abs=6e-4)
 
 
-def test_randomisation_swaps_sign_with_its_arguments():
+def test_randomization_swaps_sign_with_its_arguments():
     first, second = _counts(0.8, seed=0), _counts(0.6, seed=1)
-    forward = paired_randomisation(first, second, _accuracy, seed=0, num_resamples=999)
-    backward = paired_randomisation(second, first, _accuracy, seed=0, num_resamples=999)
+    forward = paired_randomization(first, second, _accuracy, seed=0, num_resamples=999)
+    backward = paired_randomization(second, first, _accuracy, seed=0, num_resamples=999)
     assert forward.difference == -backward.difference > 0
     assert forward.p_value == backward.p_value == 1 / 1000
 
@@ -87,7 +87,7 @@ def test_input_is_checked():
     with pytest.raises(ValueError, match="counts has no sentences"):
         bootstrap_interval(np.zeros((0, 2)), _accuracy, seed=0)
     with pytest.raises(ValueError, match=r"first has shape \(400, 2\), second \(3, 2\)"):
-        paired_randomisation(_counts(0.5, 0), _counts(0.5, 0)[:3], _accuracy, seed=0)
+        paired_randomization(_counts(0.5, 0), _counts(0.5, 0)[:3], _accuracy, seed=0)
 
 
 def test_holm_by_hand():

@@ -2,8 +2,8 @@ import re
 
 import pytest
 
+from sentidistill_jax.evaluation.benchmarks.sentibench import SENTIBENCH
 from sentidistill_jax.evaluation.table import Row, RunResult, aggregate
-from sentidistill_jax.evaluation.tasks import TASKS
 
 from .golden import read_vectors
 
@@ -13,11 +13,11 @@ def _run(dataset="sc/imdb", seed=42, f1=0.5, experiment="ours", model="tiny_1b",
 
 
 def _full(seed, f1):
-    return [_run(dataset, seed, f1) for dataset in TASKS]
+    return [_run(dataset, seed, f1) for dataset in SENTIBENCH.tasks]
 
 
 def _only_row(results) -> Row:
-    (row,) = aggregate(results).rows
+    (row,) = aggregate(SENTIBENCH, results).rows
     return row
 
 
@@ -54,7 +54,7 @@ def test_deviation_of_the_average_uses_complete_seeds():
 
 def test_rows_are_groups_in_order_of_first_appearance():
     runs = [_run(k_shot=4), _run(experiment="base"), _run(k_shot=12), _run(f1=0.6)]
-    rows = aggregate(runs).rows
+    rows = aggregate(SENTIBENCH, runs).rows
     assert [(row.experiment, row.k_shot) for row in rows] == [
         ("ours", 4),
         ("base", 4),
@@ -65,19 +65,21 @@ def test_rows_are_groups_in_order_of_first_appearance():
 
 def test_unknown_dataset_is_an_error():
     with pytest.raises(ValueError, match="dataset='imdb' is not in SentiBench"):
-        aggregate([_run("imdb")])
+        aggregate(SENTIBENCH, [_run("imdb")])
 
 
 def test_rendering():
-    table = aggregate([*_full(42, 0.5), *_full(52, 0.7), _run(experiment="base", f1=0.1)])
-    head, first, second = table.as_text().splitlines()
+    table = aggregate(
+        SENTIBENCH, [*_full(42, 0.5), *_full(52, 0.7), _run(experiment="base", f1=0.1)]
+    )
+    head, first, second = table.render("text").splitlines()
     assert head.split()[:3] == ["run", "imdb", "yelp2"] and head.endswith("average")
     assert first.startswith("ours (tiny_1b, 4-shot)  60.00 ± 14.14")
     assert second.split()[3:6] == ["10.00", "-", "-"] and second.endswith("0.83")
-    markdown = table.as_markdown().splitlines()
+    markdown = table.render("markdown").splitlines()
     assert markdown[1].startswith("| --- | ---: |")
     assert {line.count("|") for line in markdown} == {18}
-    latex = table.as_latex()
+    latex = table.render("latex")
     assert r"ours (tiny\_1b, 4-shot) & 60.00 $\pm$ 14.14" in latex
     assert latex.startswith(r"\begin{tabular}{lrrrrrrrrrrrrrrrr}")
 
@@ -102,9 +104,9 @@ def _official_row(experiment, result_lines) -> Row | None:
         _read_official_name(name, scores) for name, scores in result_lines if experiment in name
     ]
     winner = {}
-    for row in aggregate(runs).rows:
+    for row in aggregate(SENTIBENCH, runs).rows:
         group = (row.experiment, row.model, row.k_shot)
-        winner |= {dataset: group for dataset in TASKS if dataset not in row.missing}
+        winner |= {dataset: group for dataset in SENTIBENCH.tasks if dataset not in row.missing}
     kept = [
         RunResult(experiment, "", run.dataset, run.seed, 0, run.f1)
         for run in runs

@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
 
+from sentidistill_jax.evaluation.benchmarks.sentibench import SENTIBENCH
 from sentidistill_jax.evaluation.data import read_split
-from sentidistill_jax.evaluation.gold import label_sequence
 from sentidistill_jax.evaluation.metrics import label_counts, label_scores
-from sentidistill_jax.evaluation.significance import paired_randomisation
-from sentidistill_jax.evaluation.tasks import TASKS
+from sentidistill_jax.evaluation.significance import paired_randomization
 from sentidistill_jax.reporting.compare import compare
 from sentidistill_jax.reporting.runs import Texts, read_scores
 
@@ -19,7 +18,7 @@ RIGHT_6 = [0, 0, 0, 1, 1, 0, 1, 1]  # wins 5 and 6, loses 1
 
 def compared(workdir, **kwargs):
     models = read_scores([workdir])
-    return compare(models, models[0], Texts([workdir], None), num_examples=1, **kwargs)
+    return compare(models, models[0], Texts([workdir], {}), num_examples=1, **kwargs)
 
 
 def write(workdir, name, lines, set_name=SET, labels=("negative", "positive")):
@@ -34,7 +33,7 @@ def test_difference_p_value_and_examples_of_a_label_set(tmp_path):
     assert list(found) == [("after", SET)]
     one = found["after", SET]
     first, second = (label_counts(np.array(GOLD), np.array(said), 2) for said in (RIGHT_6, RIGHT_5))
-    expected = paired_randomisation(first, second, label_scores, seed=0)
+    expected = paired_randomization(first, second, label_scores, seed=0)
     assert (one.difference, one.p_value) == (expected.difference, expected.p_value)
     assert (one.examples, one.num_won, one.num_lost) == (8, 2, 1)
     (won,), (lost,) = one.won, one.lost
@@ -95,10 +94,10 @@ def test_tuples_are_compared_by_the_scores_of_their_task(tmp_path):
 
 @pytest.mark.sentibench
 def test_sentiment_graphs_are_compared_where_the_sentences_are_at_hand(tmp_path, sentibench_dir):
-    task = TASKS["absa/opener"]
+    task = SENTIBENCH.tasks["absa/opener"]
     name = f"sentibench/{task.name}"
     items = read_split(task, "test", sentibench_dir)
-    gold = [str(label_sequence(task, item)) for item in items]
+    gold = [task.show(item) for item in items]
     for model, answers in (("before", ["[]"] * len(items)), ("after", gold)):
         lines = [
             {"set": name, "seed": 42, "id": str(at), "gold": [], "predicted": [], "answer": answer}
@@ -107,8 +106,8 @@ def test_sentiment_graphs_are_compared_where_the_sentences_are_at_hand(tmp_path,
         scores = {"metric": "sentiment_graph_f1", "f1": 0.0, "examples": len(items)}
         write_model(tmp_path, model, {name: scores}, lines[::-1])
     models = read_scores([tmp_path])
-    assert compare(models, models[0], Texts([], None), num_examples=1) == {}
-    texts = Texts([], sentibench_dir)
+    assert compare(models, models[0], Texts([], {}), num_examples=1) == {}
+    texts = Texts([], {"sentibench": sentibench_dir})
     one = compare(models, models[0], texts, num_examples=1, num_resamples=100)["after", name]
     assert one.difference == pytest.approx(0.89427, abs=1e-5)  # see docs/fidelity.md
     assert items[int(one.won[0].id)]["sentence"] == one.won[0].text

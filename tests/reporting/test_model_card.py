@@ -3,7 +3,7 @@
 import pathlib
 
 from sentidistill_jax.reporting.model_card import model_card
-from sentidistill_jax.reporting.runs import Model
+from sentidistill_jax.reporting.runs import ModelScores
 
 MADE_FROM = {
     "student": {"layers": [0, 1], "dtype": "float32"},
@@ -13,10 +13,10 @@ MADE_FROM = {
 }
 
 
-def scored(name: str) -> Model:
+def scored(name: str) -> ModelScores:
     of_set = {"f1": 0.8125, "interval_95": [0.8, 0.825], "examples": 100, "metric": "macro_f1"}
     scores = {"model": name, "sets": {"held_out/reviews": of_set}}
-    return Model(name, "run", pathlib.Path(), scores)
+    return ModelScores(name, "run", pathlib.Path(), scores)
 
 
 def test_scores_and_training_are_in_it():

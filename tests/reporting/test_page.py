@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from sentidistill_jax.evaluation.tasks import TASKS
+from sentidistill_jax.evaluation.benchmarks.sentibench import SENTIBENCH
 from sentidistill_jax.reporting.page import visible
 from sentidistill_jax.stages.report import report
 
@@ -70,14 +70,14 @@ def write_run(workdir):
     for name, said in (("before", [1 - label for label in gold]), (NAME, gold)):
         lines = label_lines("held_out/reviews", gold, said)
         sets = {"held_out/reviews": scores_of(lines)}
-        for task in TASKS.values():
+        for task in SENTIBENCH.tasks.values():
             sets[f"sentibench/{task.name}"] = {
-                "metric": task.metric, "f1": 0.5, "interval_95": [0.4, 0.6], "examples": 9,
+                "metric": task.metric.name, "f1": 0.5, "interval_95": [0.4, 0.6], "examples": 9,
                 "category": task.category,
             }  # fmt: skip
         write_model(
             workdir, name, sets, lines,
-            sentibench=sentibench_summary(dict.fromkeys(TASKS, 0.5), deviation=0.01),
+            sentibench=sentibench_summary(dict.fromkeys(SENTIBENCH.tasks, 0.5), deviation=0.01),
             provenance={"source": "<i>x</i> \ud800", "settings": {"k_shot": 4}},
         )  # fmt: skip
     write_metrics(workdir, "both", [3.0, 2.0, float("nan"), 1.0])
@@ -144,7 +144,7 @@ def test_the_numbers_are_there(page):
     assert "reviews macro F1, 8 examples 0.0 0.0 to 0.0 100.0 100.0 to 100.0 ▲ +100.0" in text
     assert "8 won , 0 lost of 8" in text
     assert "SentiBench, basic imdb macro F1, 9 examples 50.0 40.0 to 60.0 50.0" in text
-    assert "average of all twelve 50.0 ± 1.0 over seeds" in text
+    assert "average of all 12 50.0 ± 1.0 over seeds" in text
 
 
 def test_the_same_runs_give_the_same_page(page, tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 
 from sentidistill_jax.corpus.records import write_records
 from sentidistill_jax.corpus.user_texts import UserText
+from sentidistill_jax.evaluation.benchmarks.sentibench import SENTIBENCH
 from sentidistill_jax.evaluation.metrics import (
     label_counts,
     label_scores,
@@ -16,7 +17,6 @@ from sentidistill_jax.evaluation.metrics import (
     tuple_scores,
 )
 from sentidistill_jax.evaluation.significance import bootstrap_interval
-from sentidistill_jax.evaluation.tasks import CATEGORIES, TASKS
 
 POLARITY = ("negative", "positive")
 
@@ -95,11 +95,17 @@ def sentibench_summary(values: Mapping[str, float], **more: Any) -> dict[str, An
         "seeds": [42],
         "k_shot": 4,
         "complete": True,
-        "average": sum(values.values()) / len(TASKS),
+        "average": sum(values.values()) / 12,
         "deviation": None,
         "categories": {
-            category: sum(values.get(n, 0) for n, t in TASKS.items() if t.category == category) / 4
-            for category in CATEGORIES
+            category: sum(values.get(name, 0) for name in names) / 4
+            for category, names in _CATEGORIES.items()
         },
-        "missing": [name for name in TASKS if name not in values],
+        "missing": [name for name in SENTIBENCH.tasks if name not in values],
     } | more
+
+
+_CATEGORIES = {
+    category: [name for name, task in SENTIBENCH.tasks.items() if task.category == category]
+    for category in SENTIBENCH.categories
+}

@@ -11,7 +11,7 @@ from helpers import byte_tokenizer, random_model
 
 from sentidistill_jax.corpus.records import write_records
 from sentidistill_jax.corpus.user_texts import UserText
-from sentidistill_jax.evaluation.tasks import TASKS
+from sentidistill_jax.evaluation.benchmarks.sentibench import SENTIBENCH
 from sentidistill_jax.export import export
 from sentidistill_jax.inference.local_model import LocalModel
 from sentidistill_jax.sharding import make_mesh
@@ -68,7 +68,10 @@ def test_an_interrupted_evaluation_goes_on_and_reports_all_that_was_asked(
     directory = workdir.evaluation("one")
     assert len(list((directory / "parts").iterdir())) == 2  # both seeds of the first data set
     evaluate_student("one", config, workdir)
-    assert asked[:5] == [asked[0]] * 4 + [asked[4]] and asked[4:] == [TASKS[SECOND].label_words] * 5
+    assert (
+        asked[:5] == [asked[0]] * 4 + [asked[4]]
+        and asked[4:] == [SENTIBENCH.tasks[SECOND].label_words] * 5
+    )
     assert not (directory / "parts").exists()
 
     scores = json.loads((directory / "scores.json").read_text())

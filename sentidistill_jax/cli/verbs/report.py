@@ -8,7 +8,7 @@ import pathlib
 from absl import flags
 
 from sentidistill_jax.cli.main import Verb
-from sentidistill_jax.evaluation.grid import FORMATS
+from sentidistill_jax.evaluation.text_table import FORMATS
 
 
 def _flags(values: flags.FlagValues) -> None:

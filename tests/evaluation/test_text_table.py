@@ -1,12 +1,12 @@
 import pytest
 
-from sentidistill_jax.evaluation.grid import render_grid
+from sentidistill_jax.evaluation.text_table import render_table
 
 CELLS = [["run", "F1, %"], ["a|b_c", "50.0 ± 1.0"], ["two\nlines", r"{\x}"]]
 
 
 def test_text_is_aligned():
-    assert render_grid(CELLS, "text").splitlines() == [
+    assert render_table(CELLS, "text").splitlines() == [
         "run             F1, %",
         "a|b_c      50.0 ± 1.0",
         "two lines        {\\x}",
@@ -14,7 +14,7 @@ def test_text_is_aligned():
 
 
 def test_markdown_keeps_cells_apart():
-    assert render_grid(CELLS, "markdown").splitlines() == [
+    assert render_table(CELLS, "markdown").splitlines() == [
         "| run | F1, % |",
         "| --- | ---: |",
         r"| a\|b_c | 50.0 ± 1.0 |",
@@ -23,7 +23,7 @@ def test_markdown_keeps_cells_apart():
 
 
 def test_latex_escapes_what_it_would_read():
-    assert render_grid(CELLS, "latex").splitlines() == [
+    assert render_table(CELLS, "latex").splitlines() == [
         r"\begin{tabular}{lr}",
         r"\toprule",
         r"run & F1, \% \\",
@@ -37,4 +37,4 @@ def test_latex_escapes_what_it_would_read():
 
 def test_another_format_is_named():
     with pytest.raises(ValueError, match="format='html', expected one of text, markdown, latex"):
-        render_grid(CELLS, "html")  # type: ignore[arg-type]
+        render_table(CELLS, "html")  # type: ignore[arg-type]

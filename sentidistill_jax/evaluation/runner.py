@@ -1,4 +1,4 @@
-"""SentiBench asked of a model: data sets and seeds one after the other, each kept once done."""
+"""A benchmark asked of a model: data sets and seeds one after the other, each kept once done."""
 
 import dataclasses
 import json
@@ -10,27 +10,26 @@ from typing import Any
 import numpy as np
 
 from sentidistill_jax.evaluation import calibration, results
-from sentidistill_jax.evaluation.data import Dataset
-from sentidistill_jax.evaluation.extract import extract_answer
-from sentidistill_jax.evaluation.fitting import (
+from sentidistill_jax.evaluation.benchmark import Benchmark
+from sentidistill_jax.evaluation.prompt_truncation import (
     TOO_LONG,
-    FittedPrompts,
-    content_free_prompts,
-    fit_prompts,
+    TruncatedPrompts,
+    truncate_prompts,
 )
-from sentidistill_jax.evaluation.model import Model
-from sentidistill_jax.evaluation.tasks import TASKS, get_task
+from sentidistill_jax.evaluation.task import Dataset
+from sentidistill_jax.language_model import LanguageModel
 
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """What is asked; the defaults are the published protocol.
+    """What is asked; the defaults are the protocol that SentiBench was published with.
 
     Raises:
       ValueError: Names the field that is out of range.
     """
 
-    datasets: tuple[str, ...] = tuple(TASKS)
+    benchmark: Benchmark
+    datasets: tuple[str, ...] = ()  # names of tasks; (): all
     examples: int = 0  # the first so many of every test split; 0: all
     k_shot: int = 4
     seeds: tuple[int, ...] = (42,)
@@ -42,7 +41,7 @@ class Protocol:
 
     def __post_init__(self):
         for dataset in self.datasets:
-            get_task(dataset)
+            self.benchmark.task(dataset)
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds={self.seeds} must name at least one, and none twice.")
         if self.too_long not in TOO_LONG:
@@ -53,14 +52,19 @@ class Protocol:
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
 
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Names of the tasks that are asked, in this order."""
+        return self.datasets or tuple(self.benchmark.tasks)
+
     def count(self, dataset: str) -> int:
         """Examples of a data set."""
-        size = get_task(dataset).test_size
+        size = self.benchmark.task(dataset).test_size
         return min(self.examples or size, size)
 
 
 def run(
-    model: Model,
+    model: LanguageModel,
     protocol: Protocol,
     load: Callable[[str], Dataset],
     parts: pathlib.Path | None,
@@ -87,14 +91,14 @@ def run(
       ValueError: If a prompt does not fit.
     """
     kept: dict[tuple[str, int], dict[str, Any]] = {}
-    fitted: dict[tuple[str, int], FittedPrompts] = {}
-    for dataset in protocol.datasets:
+    unasked: dict[tuple[str, int], TruncatedPrompts] = {}
+    for dataset in protocol.asked:
         for seed in protocol.seeds:
             path = parts and _part(parts, dataset, seed)
             if path and path.exists():
                 kept[dataset, seed] = json.loads(path.read_text())
             else:
-                fitted[dataset, seed] = fit_prompts(
+                unasked[dataset, seed] = truncate_prompts(
                     load(dataset), seed, protocol.k_shot,
                     examples=protocol.count(dataset), limit=protocol.max_prompt_length,
                     too_long=protocol.too_long, lengths_of=model.prompt_lengths,
@@ -102,17 +106,17 @@ def run(
     on_start()
     entries: dict[str, dict[str, Any]] = {}
     lines: list[results.Line] = []
-    for dataset in protocol.datasets:
+    for dataset in protocol.asked:
         data = load(dataset)
         for seed in protocol.seeds:
             if (dataset, seed) in kept:
                 continue
-            prompts = fitted[dataset, seed]
-            asked = _ask(model, data, seed, prompts, protocol, name and f"{name}: {dataset}")
-            kept[dataset, seed] = {"lines": asked, "prompts": prompts.report}
+            prompts = unasked[dataset, seed]
+            answered = _ask(model, data, seed, prompts, protocol, name and f"{name}: {dataset}")
+            kept[dataset, seed] = {"lines": answered, "prompts": prompts.report}
             if parts and write:
                 _write(_part(parts, dataset, seed), kept[dataset, seed])
-        entries[dataset] = results.summarise(
+        entries[dataset] = results.summarize(
             data.task,
             data.test[: protocol.count(dataset)],
             {seed: kept[dataset, seed]["lines"] for seed in protocol.seeds},
@@ -125,20 +129,24 @@ def run(
 
 
 def _ask(
-    model: Model,
+    model: LanguageModel,
     data: Dataset,
     seed: int,
-    prompts: FittedPrompts,
+    prompts: TruncatedPrompts,
     protocol: Protocol,
     progress: str,
 ) -> list[results.Line]:
     task, items = data.task, data.test[: len(prompts.texts)]
+    set_name = protocol.benchmark.set_name(task.name)
     if not task.label_words:
         completions = model.complete(
-            prompts.texts, protocol.max_new_tokens, progress=progress or None
+            prompts.texts,
+            protocol.max_new_tokens,
+            stop=task.format.stop,
+            is_complete=task.format.is_complete,
+            progress=progress or None,
         )
-        answers = [extract_answer(completion.text) for completion in completions]
-        return results.answer_lines(task, items, seed, completions, answers)
+        return results.answer_lines(set_name, task, items, seed, completions)
 
     def ask(texts: Sequence[str], what: str) -> np.ndarray:
         return model.label_logprobs(
@@ -148,13 +156,18 @@ def _ask(
     logprobs = ask(prompts.texts, "")
     calibrated: dict[str, np.ndarray] = {}
     if protocol.contextual_calibration:
-        texts = content_free_prompts(data, seed, protocol.k_shot, prompts)
+        texts = [
+            data.prompt(
+                index, seed, protocol.k_shot, dropped=dropped, sentence=calibration.CONTENT_FREE
+            )
+            for index, dropped in enumerate(prompts.dropped)
+        ]
         calibrated["contextual_calibration"] = calibration.contextual(
             logprobs, ask(texts, ", content-free")
         )
     if protocol.batch_calibration:
         calibrated["batch_calibration"] = calibration.batch(logprobs)
-    return results.label_lines(task, items, seed, logprobs, calibrated)
+    return results.label_lines(set_name, task, items, seed, logprobs, calibrated)
 
 
 def _part(parts: pathlib.Path, dataset: str, seed: int) -> pathlib.Path:

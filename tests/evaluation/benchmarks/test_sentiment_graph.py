@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sentidistill_jax.evaluation.sentiment_graph import (
+from sentidistill_jax.evaluation.benchmarks.sentiment_graph import (
     Opinion,
     graph_counts,
     graph_scores,

@@ -3,16 +3,14 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from sentidistill_jax.evaluation.calibration import CONTENT_FREE
-from sentidistill_jax.evaluation.data import Dataset
-from sentidistill_jax.evaluation.prompts import build_prompt, demonstrations, header, render
+from sentidistill_jax.evaluation.task import Dataset
 
 TOO_LONG = ("refuse", "drop_demonstrations", "left_truncate")
 
 
 @dataclasses.dataclass(frozen=True)
-class FittedPrompts:
-    """The prompts of the first items of a test split."""
+class TruncatedPrompts:
+    """The prompts of the first items of a test split, as far as a model has room for them."""
 
     texts: list[str]
     lengths: list[int] | None  # tokens of each; None if the model does not tell
@@ -31,7 +29,7 @@ class FittedPrompts:
         }
 
 
-def fit_prompts(
+def truncate_prompts(
     dataset: Dataset,
     seed: int,
     k: int,
@@ -40,7 +38,7 @@ def fit_prompts(
     limit: int,
     too_long: str,
     lengths_of: Callable[[Sequence[str]], list[int] | None],
-) -> FittedPrompts:
+) -> TruncatedPrompts:
     """Builds prompts of at most `limit` tokens.
 
     Args:
@@ -62,45 +60,33 @@ def fit_prompts(
     """
     if too_long not in TOO_LONG:
         raise ValueError(f"too_long={too_long!r} must be one of {list(TOO_LONG)}.")
-    texts = [build_prompt(dataset, index, seed, k) for index in range(examples)]
+    texts = [dataset.prompt(index, seed, k) for index in range(examples)]
     dropped = [0] * examples
     lengths = lengths_of(texts)
     if lengths is None:
-        return FittedPrompts(texts, None, 0, dropped)
+        return TruncatedPrompts(texts, None, 0, dropped)
     over = [index for index, length in enumerate(lengths) if length > limit]
-    found = len(over)
+    num_over = len(over)
     if over and too_long == "refuse":
         raise ValueError(
-            f"{found} of {examples} prompts of {dataset.task.name} exceed {limit} tokens (the"
-            f" longest has {max(lengths)}); raise evaluation.sentibench.max_prompt_length if the"
-            " model has room, or set evaluation.sentibench.too_long to one of"
+            f"{num_over} of {examples} prompts of {dataset.task.name} exceed {limit} tokens (the"
+            f" longest has {max(lengths)}); raise max_prompt_length if the"
+            " model has room, or set too_long to one of"
             f" {list(TOO_LONG[1:])}."
         )
     while over and too_long == "drop_demonstrations":
         if any(dropped[index] == k for index in over):
             raise ValueError(
                 f"a prompt of {dataset.task.name} exceeds {limit} tokens even without"
-                " demonstrations; set evaluation.sentibench.too_long=left_truncate."
+                " demonstrations; set too_long=left_truncate."
             )
         for index in over:
             dropped[index] += 1
-            texts[index] = build_prompt(dataset, index, seed, k, dropped=dropped[index])
+            texts[index] = dataset.prompt(index, seed, k, dropped=dropped[index])
         shortened = lengths_of([texts[index] for index in over]) or []
         for index, length in zip(over, shortened, strict=True):
             lengths[index] = length
         over = [index for index in over if lengths[index] > limit]
     if too_long == "left_truncate":
         lengths = [min(length, limit) for length in lengths]
-    return FittedPrompts(texts, lengths, found, dropped)
-
-
-def content_free_prompts(dataset: Dataset, seed: int, k: int, fitted: FittedPrompts) -> list[str]:
-    """The same prompts with a text that says nothing in the place of the test sentence."""
-    return [
-        render(
-            header(dataset, index),
-            demonstrations(dataset, index, seed, k)[dropped:],
-            CONTENT_FREE,
-        )
-        for index, dropped in enumerate(fitted.dropped)
-    ]
+    return TruncatedPrompts(texts, lengths, num_over, dropped)

@@ -1,4 +1,4 @@
-"""Parsers of the four fine-grained tasks: tables of cases, official vectors, hostile text."""
+"""The four tuple tasks: gold tuples, and parsers on tables of cases and hostile text."""
 
 import time
 import tracemalloc
@@ -7,17 +7,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentidistill_jax.evaluation.options import OFFICIAL, ScoringOptions
-from sentidistill_jax.evaluation.parsing import OpenerAnswer, ParseStatus, parse_answer
-from sentidistill_jax.evaluation.parsing.lenient import read_lenient
-from sentidistill_jax.evaluation.parsing.literal import MAX_LITERAL_CHARS, read_literal
-from sentidistill_jax.evaluation.sentiment_graph import Opinion, to_tokens
-from sentidistill_jax.evaluation.tasks import TASKS
+from sentidistill_jax.evaluation.answers import (
+    OFFICIAL,
+    ParseStatus,
+    ScoringOptions,
+    read_lenient,
+    read_literal,
+)
+from sentidistill_jax.evaluation.benchmarks.sentibench import SENTIBENCH
+from sentidistill_jax.evaluation.benchmarks.sentibench_tuples import OpenerAnswer
+from sentidistill_jax.evaluation.benchmarks.sentiment_graph import (
+    Opinion,
+    gold_opinions,
+    to_tokens,
+)
 
-from .golden import read_vectors
+from ..golden import read_vectors
 
 ATSA, ACSA, ASQP, OPENER = (
-    TASKS[f"absa/{name}"] for name in ("atsa_rest16", "acsa_rest16", "asqp_rest16", "opener")
+    SENTIBENCH.tasks[f"absa/{name}"]
+    for name in ("atsa_rest16", "acsa_rest16", "asqp_rest16", "opener")
 )
 FINE_GRAINED = (ATSA, ACSA, ASQP, OPENER)
 SENTENCE = "The food was great but the service , sadly , slow ."
@@ -26,8 +35,74 @@ QUAD = ("food quality", "food", "great", "positive")
 REPAIRS = ScoringOptions(True, True, True, True, True)
 
 
+def _aspects(*rows):
+    names = ("from", "to", "target", "category", "polarity")
+    return {"aspects": [dict(zip(names, row, strict=True)) for row in rows]}
+
+
+def test_atsa_offsets_sort_as_strings():
+    item = _aspects(
+        ("19", "23", "wine", "DRINKS#QUALITY", "positive"),
+        ("100", "104", "food", "FOOD#QUALITY", "negative"),
+        ("0", "0", "NULL", "SERVICE#GENERAL", "neutral"),
+        ("100", "104", "food", "FOOD#PRICES", "negative"),
+    )
+    assert ATSA.gold(item) == [
+        ("food", "negative"),
+        ("wine", "positive"),
+    ]
+
+
+def test_atsa_keeps_the_pair_at_two_offsets_and_ties_in_file_order():
+    item = _aspects(
+        ("5", "9", "food", "A", "positive"),
+        ("5", "9", "food", "B", "negative"),
+        ("1", "5", "food", "A", "positive"),
+    )
+    assert ATSA.gold(item) == [
+        ("food", "positive"),
+        ("food", "positive"),
+        ("food", "negative"),
+    ]
+
+
+def test_acsa_keeps_null_targets_and_first_occurrences():
+    item = _aspects(
+        ("0", "0", "NULL", "FOOD#STYLE_OPTIONS", "positive"),
+        ("1", "5", "wine", "DRINKS#PRICES", "negative"),
+        ("6", "9", "roll", "FOOD#STYLE_OPTIONS", "positive"),
+    )
+    assert ACSA.gold(item) == [
+        ("food style_options", "positive"),
+        ("drinks prices", "negative"),
+    ]
+    assert ACSA.show({"aspects": []}) == "[]"
+
+
+def test_asqp_order_is_category_aspect_opinion_sentiment_unstripped():
+    quad = {"aspect": "chef's", "category": "food", "sentiment": "positive", "opinion": "good "}
+    assert ASQP.show({"quards": [quad, quad]}) == """[('food', "chef's", 'good ', 'positive')]"""
+
+
+def test_opener_label_sequence_and_opinions():
+    item = {
+        "opinions": [
+            {
+                "Source": [[], []],
+                "Target": [["staff"], ["4:9"]],
+                "Polar_expression": [["to keep", "happy"], ["0:7", "10:15"]],
+                "Polarity": "Positive",
+            }
+        ]
+    }
+    assert OPENER.gold(item) == [("NULL", "staff", "to keep AND happy", "positive")]
+    assert gold_opinions(item) == [Opinion((), ((4, 9),), ((0, 7), (10, 15)), "Positive")]
+    assert OPENER.gold({"opinions": []}) == [("NULL",) * 4]
+    assert gold_opinions({"opinions": []}) == []
+
+
 def _parse(task, answer, options=OFFICIAL, sentence=SENTENCE):
-    return parse_answer(task, answer, sentence, options)
+    return task.parse_answer(answer, sentence, options)
 
 
 OK, REPAIRED, CUT, UNCHECKED, VOID, UNUSABLE, UNREADABLE = ParseStatus
@@ -219,11 +294,6 @@ def test_per_item_checks_keep_the_checks_of_the_other_items():
     assert _parse(ASQP, f"[{QUAD}, ('x',)]", options).items == (QUAD, False)
 
 
-def test_label_tasks_have_nothing_to_parse():
-    with pytest.raises(ValueError, match=r"sc/imdb is a label task"):
-        _parse(TASKS["sc/imdb"], "positive")
-
-
 HOSTILE = {
     "open brackets": "[" * 1_000_000,
     "open brackets within the limit": "[" * 60_000,
@@ -277,13 +347,6 @@ def test_hostile_answers_take_bounded_memory(answer):
     finally:
         tracemalloc.stop()
     assert peak < 60e6
-
-
-def test_literal_limit_is_far_above_what_150_tokens_can_say():
-    text = "x" * (MAX_LITERAL_CHARS - 2)
-    assert read_literal(f"'{text}'") == text
-    with pytest.raises(ValueError, match=r"has 65537 characters, expected at most 65536"):
-        read_literal(f"'{text}x'")
 
 
 words = st.sampled_from(["food", "positive", "NULL", "", " great ", "AND", "é", "a'b", "\\", "\0"])
@@ -374,3 +437,16 @@ def _check_opinions(parsed: OpenerAnswer, row):
     assert by_text(map(repr, parsed.raw_tuples)) == by_text(row["raw_tuples_repr"]), row
     assert by_text(located) == by_text(row["spans"]), row
     assert by_text(numbers) == by_text(row["token_tuples"]), row
+
+
+@pytest.mark.golden
+@pytest.mark.sentibench
+def test_official_label_sequences(golden_dir, sentibench_dir):
+    for row in read_vectors(golden_dir / "labels.jsonl"):
+        dataset = SENTIBENCH.load(row["dataset"], sentibench_dir)
+        item = getattr(dataset, row["split"])[row["index"]]
+        if "rendered" in row:
+            assert dataset.task.show(item) == row["rendered"], row
+        else:
+            pairs = dataset.task.gold(item)
+            assert sorted(map(list, pairs)) == sorted(row["label_multiset"]), row

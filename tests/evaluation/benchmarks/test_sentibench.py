@@ -5,12 +5,15 @@ import sys
 
 import pytest
 
-from sentidistill_jax.evaluation.tasks import CATEGORIES, TASKS, get_task
+from sentidistill_jax.evaluation.benchmarks.sentibench import SENTIBENCH
+
+TASKS = SENTIBENCH.tasks
 
 
 def test_twelve_tasks_four_per_category():
     occurrences = collections.Counter(task.category for task in TASKS.values())
-    assert occurrences == dict.fromkeys(CATEGORIES, 4)
+    assert occurrences == dict.fromkeys(("basic", "multifaceted", "fine-grained"), 4)
+    assert SENTIBENCH.categories == tuple(occurrences)
 
 
 def test_published_typos_are_kept():
@@ -22,8 +25,8 @@ def test_published_typos_are_kept():
 def test_fine_grained_tasks_have_annotations_and_label_tasks_labels():
     for task in TASKS.values():
         assert bool(task.label_words) != bool(task.list_field)
-        assert bool(task.label_words) == (task.metric == "macro_f1")
-        assert ("%s" in task.header) == task.has_target
+        assert bool(task.label_words) == (task.metric.name == "macro_f1")
+        assert task.header.count("%s") == len(task.header_fields)
 
 
 def test_labels_drop_only_the_leading_space():
@@ -32,7 +35,14 @@ def test_labels_drop_only_the_leading_space():
 
 def test_unknown_task_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"dataset='sc/imbd' is not in SentiBench.*sc/imdb"):
-        get_task("sc/imbd")
+        SENTIBENCH.task("sc/imbd")
+
+
+def test_label_tasks_take_labels_in_any_case():
+    stance = {"label": "FAVOR", "target": "Joe Biden"}
+    assert TASKS["multifaced/pstance"].show(stance) == "favor(opinion towards 'Joe Biden')"
+    assert TASKS["sc/imdb"].show({"label": "Positive"}) == "positive"
+    assert TASKS["multifaced/irony18"].gold({"label": "non-irony"}) == 0
 
 
 @pytest.mark.golden
@@ -44,5 +54,5 @@ def test_headers_and_label_words_are_the_published_bytes(golden_dir):
 
 
 def test_scorer_imports_no_jax():
-    code = "import sys, sentidistill_jax.evaluation.official; sys.exit('jax' in sys.modules)"
+    code = "import sys, sentidistill_jax.evaluation.benchmarks; sys.exit('jax' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

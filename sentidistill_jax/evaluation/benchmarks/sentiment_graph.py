@@ -5,11 +5,14 @@ Follows the reference scorer, oddities included; `strict` repairs them (docs/fid
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Num
 
-from sentidistill_jax.evaluation.metrics import Scores
+from sentidistill_jax.evaluation.answers import ScoringOptions
+from sentidistill_jax.evaluation.metrics import Metric, Scores
+from sentidistill_jax.evaluation.task import Item
 
 Span = tuple[int, int]  # begin and end character
 
@@ -36,6 +39,25 @@ class TokenOpinion:
 
 # Stands for an absent holder or target, so that two absent ones agree.
 _ABSENT = frozenset([-1])
+
+
+def gold_opinions(item: Item) -> list[Opinion]:
+    """Returns the opinions of an OpeNER item as character spans: what its score compares."""
+    return [
+        Opinion(
+            holder=_spans(opinion["Source"]),
+            target=_spans(opinion["Target"]),
+            expression=_spans(opinion["Polar_expression"]),
+            polarity=opinion["Polarity"],
+        )
+        for opinion in item["opinions"]
+    ]
+
+
+def _spans(part: list[list[str]]) -> tuple[Span, ...]:
+    _, offsets = part  # e.g. ["8:73"]
+    pairs = (offset.split(":") for offset in offsets)
+    return tuple((int(begin), int(end)) for begin, end in pairs)
 
 
 def graph_counts(
@@ -92,6 +114,23 @@ def graph_scores(totals: Num[np.ndarray, "*batch 4"]) -> Scores:
     recall = gold_weight / (n_gold + 1e-16)
     f1 = 2 * precision * recall / (precision + recall + 1e-17)
     return {"f1": f1, "precision": precision, "recall": recall}
+
+
+def _count(
+    items: Sequence[Item], gold: Sequence[Any], answers: Sequence[Any], options: ScoringOptions
+) -> np.ndarray:
+    del gold  # tuples of texts; the score is of spans
+    return graph_counts(
+        [item["sentence"] for item in items],
+        [gold_opinions(item) for item in items],
+        [answer.opinions for answer in answers],
+        strict=options.strict_opener,
+    )
+
+
+SENTIMENT_GRAPH_F1 = Metric(
+    "sentiment_graph_f1", _count, graph_scores, ("", "n_pred", "", "n_gold")
+)
 
 
 def to_tokens(opinion: Opinion, sentence: str, *, strict: bool = False) -> TokenOpinion:

@@ -1,4 +1,4 @@
-"""A grid of texts, header first, as a table for a terminal, for Markdown or for LaTeX."""
+"""Tables of texts, header first, for a terminal, for Markdown or for LaTeX."""
 
 import re
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _LATEX = {
 }
 
 
-def render_grid(cells: Sequence[Sequence[str]], format: Format) -> str:
+def render_table(cells: Sequence[Sequence[str]], format: Format) -> str:
     """Renders rows of equal length; the first column is left-aligned, the others right-aligned.
 
     Args:
