@@ -4,6 +4,8 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
+from sentidistill_jax.reporting.runs import Score
+
 _MAX_POINTS = 400  # of a curve; more than its width in pixels shows nothing
 
 
@@ -34,15 +36,12 @@ class DotChart:
     marks: tuple[Mark, ...]
 
 
-def dot_chart(
-    rows: Sequence[tuple[str, Sequence[tuple[float, float, float] | float | None]]],
-    names: Sequence[str],
-) -> DotChart:
+def dot_chart(rows: Sequence[tuple[str, Sequence[Score | None]]], names: Sequence[str]) -> DotChart:
     """Lays out a row per set and a mark per model.
 
     Args:
-      rows: Label, and per model value with interval ends, value alone, or None; all in percent.
-      names: Of the models.
+      rows: Label of a set, and the score of every model, None where it was not asked.
+      names: Names of the models.
 
     Returns:
       The chart; the axis covers the values, at least ten points.
@@ -52,10 +51,10 @@ def dot_chart(
     row_height = step * len(names) + 12
     flat = [
         end
-        for _, values in rows
-        for value in values
-        if value is not None
-        for end in (value if isinstance(value, tuple) else (value,))
+        for _, scores in rows
+        for score in scores
+        if score is not None
+        for end in (score.value, *(score.interval or ()))
     ]
     ticks = nice_ticks(min(flat, default=0), max(flat, default=100), least=10)
     scale = (width - left - right) / (ticks[-1] - ticks[0])
@@ -64,16 +63,16 @@ def dot_chart(
         return round(left + (value - ticks[0]) * scale, 1)
 
     marks = []
-    for number, (label, values) in enumerate(rows):
-        for series, value in enumerate(values):
-            if value is None:
+    for number, (label, scores) in enumerate(rows):
+        for series, score in enumerate(scores):
+            if score is None:
                 continue
-            middle, *ends = value if isinstance(value, tuple) else (value,)
-            low, high = (x_of(end) for end in ends) if ends else (None, None)
-            told = f"{label}, {names[series]}: {middle:.1f}"
+            ends = score.interval
+            low, high = map(x_of, ends) if ends else (None, None)
+            told = f"{label}, {names[series]}: {score.value:.1f}"
             told += f" ({ends[0]:.1f} to {ends[1]:.1f})" if ends else ""
             y = top + number * row_height + 6 + (series + 0.5) * step
-            marks.append(Mark(series, x_of(middle), y, low, high, told))
+            marks.append(Mark(series, x_of(score.value), y, low, high, told))
     bottom = top + len(rows) * row_height
     return DotChart(
         width=width,

@@ -25,6 +25,15 @@ Line = Mapping[str, Any]  # of predictions.jsonl
 
 
 @dataclasses.dataclass(frozen=True)
+class Score:
+    """F1 of a model on a set, or a mean over sets, in percent."""
+
+    value: float
+    interval: tuple[float, float] | None = None  # 95 %, over examples
+    deviation: float | None = None  # over seeds
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelScores:
     """The stored evaluation of one model."""
 
@@ -38,6 +47,36 @@ class ModelScores:
     def sets(self) -> dict[str, Mapping[str, Any]]:
         """Set -> its scores, in the order they were asked."""
         return self.scores["sets"]
+
+    def score(self, set_name: str, variant: str | None = None) -> Score | None:
+        """Returns the score of a set, or of a variant of it; None if there is none."""
+        entry = self.sets.get(set_name)
+        if entry is not None and variant is not None:
+            entry = entry.get("variants", {}).get(variant)
+        if entry is None:
+            return None
+        ends, deviation = entry.get("interval_95"), entry.get("deviation")
+        return Score(
+            100 * entry["f1"],
+            (100 * ends[0], 100 * ends[1]) if ends else None,
+            None if deviation is None else 100 * deviation,
+        )
+
+    def mean(self, benchmark: Benchmark, name: str) -> Score | None:
+        """Returns the mean over a category of a benchmark, or its `average`; None if not known.
+
+        It is known only where all of every test split was asked: no other mean may be compared.
+        """
+        summary = self.scores.get(benchmark.name) or {}
+        if not summary.get("complete"):
+            return None
+        if name != "average":
+            value = summary.get("categories", {}).get(name)
+            return None if value is None else Score(100 * value)
+        deviation = summary.get("deviation")
+        return Score(
+            100 * summary["average"], deviation=None if deviation is None else 100 * deviation
+        )
 
     @functools.cached_property
     def predictions(self) -> dict[str, dict[ExampleKey, Line]]:

@@ -1,15 +1,14 @@
 """Scores of models as a table and as bars: held-out sets, then benchmarks with their means."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
 from sentidistill_jax.evaluation.benchmark import Benchmark
 from sentidistill_jax.evaluation.results import ANSWER_VARIANTS
 from sentidistill_jax.evaluation.text_table import Format, render_table
-from sentidistill_jax.reporting.runs import HELD_OUT, ModelScores, variants
+from sentidistill_jax.reporting.runs import HELD_OUT, ModelScores, Score, variants
 
 
 def asked_benchmarks(models: Sequence[ModelScores]) -> list[Benchmark]:
@@ -36,19 +35,8 @@ def short_name(set_name: str) -> str:
 
 def mean_names(models: Sequence[ModelScores], benchmark: Benchmark) -> list[str]:
     """Returns which means over a benchmark any model has: of categories, then `average`."""
-    found = {name for model in models for name in benchmark_means(model, benchmark)}
-    return [name for name in (*benchmark.categories, "average") if name in found]
-
-
-def benchmark_means(model: ModelScores, benchmark: Benchmark) -> dict[str, float]:
-    """Returns the means over a benchmark, in [0, 1], a data set that was not asked counting as 0.
-
-    Empty where none was asked, or only parts of test splits were: no such mean may be compared.
-    """
-    summary = model.scores.get(benchmark.name) or {}
-    if not summary.get("complete"):
-        return {}
-    return {**summary.get("categories", {}), "average": summary["average"]}
+    names = (*benchmark.categories, "average")
+    return [name for name in names if any(model.mean(benchmark, name) for model in models)]
 
 
 def table(models: Sequence[ModelScores], format: Format) -> str:
@@ -74,17 +62,16 @@ def table(models: Sequence[ModelScores], format: Format) -> str:
         rows.append(
             [
                 model.name,
-                *(_set_cell(model.sets.get(name)) for name in names),
-                *(_mean_cell(model, benchmark, mean) for benchmark, mean in means),
+                *(_cell(model.score(name)) for name in names),
+                *(_cell(model.mean(benchmark, mean)) for benchmark, mean in means),
             ]
         )
         calibrated = dict.fromkeys(
             variant for name in names for variant in calibrations([model], name)
         )
         for variant in calibrated:
-            of_sets = (model.sets.get(name, {}).get("variants", {}).get(variant) for name in names)
-            label = f"{model.name}, {variant.replace('_', ' ')}"
-            rows.append([label, *map(_set_cell, of_sets), *["-"] * len(means)])
+            cells = (_cell(model.score(name, variant)) for name in names)
+            rows.append([f"{model.name}, {variant.replace('_', ' ')}", *cells, *["-"] * len(means)])
     return render_table([head, *rows], format)
 
 
@@ -93,23 +80,12 @@ def calibrations(models: Sequence[ModelScores], set_name: str) -> list[str]:
     return [name for name in variants(models, set_name) if name not in ANSWER_VARIANTS]
 
 
-def _set_cell(of_set: Mapping[str, Any] | None) -> str:
-    if of_set is None:
+def _cell(score: Score | None) -> str:
+    if score is None:
         return "-"
-    cell = f"{100 * of_set['f1']:.1f}"
-    interval = of_set.get("interval_95")
-    if not interval:
-        return cell
-    low, high = interval
-    return f"{cell} [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def _mean_cell(model: ModelScores, benchmark: Benchmark, mean: str) -> str:
-    value = benchmark_means(model, benchmark).get(mean)
-    if value is None:
-        return "-"
-    deviation = model.scores[benchmark.name].get("deviation") if mean == "average" else None
-    return f"{100 * value:.1f}" + ("" if deviation is None else f" ± {100 * deviation:.1f}")
+    if score.interval:
+        return f"{score.value:.1f} [{score.interval[0]:.1f}, {score.interval[1]:.1f}]"
+    return f"{score.value:.1f}" + ("" if score.deviation is None else f" ± {score.deviation:.1f}")
 
 
 def plot(models: Sequence[ModelScores], path: pathlib.Path) -> None:
@@ -121,14 +97,14 @@ def plot(models: Sequence[ModelScores], path: pathlib.Path) -> None:
     for index, model in enumerate(models):
         at, values, below, above = [], [], [], []
         for position, name in enumerate(sets):
-            if name not in model.sets:
+            score = model.score(name)
+            if score is None:
                 continue
-            value = model.sets[name]["f1"]
-            low, high = model.sets[name].get("interval_95") or (value, value)
+            low, high = score.interval or (score.value, score.value)
             at.append(position + (index - (len(models) - 1) / 2) * width)
-            values.append(100 * value)
-            below.append(100 * max(0.0, value - low))
-            above.append(100 * max(0.0, high - value))
+            values.append(score.value)
+            below.append(max(0.0, score.value - low))
+            above.append(max(0.0, high - score.value))
         label = model.name.replace("$", r"\$")  # no mathematics in a name
         axes.bar(at, values, width, yerr=[below, above], label=label, error_kw={"lw": 0.8})
     axes.set_xticks(range(len(sets)), [short_name(name) for name in sets])

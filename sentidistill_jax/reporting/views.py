@@ -1,16 +1,15 @@
 """What each part of the page shows, as plain values for its templates."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sentidistill_jax.evaluation.benchmark import Benchmark
 from sentidistill_jax.reporting.charts import DotChart, LineChart, dot_chart, line_chart
 from sentidistill_jax.reporting.compare import Comparison
-from sentidistill_jax.reporting.runs import ModelScores, TrainingRun, find_task, variants
+from sentidistill_jax.reporting.runs import ModelScores, Score, TrainingRun, find_task, variants
 from sentidistill_jax.reporting.tables import (
     asked_benchmarks,
-    benchmark_means,
     calibrations,
     mean_names,
     set_names,
@@ -19,8 +18,6 @@ from sentidistill_jax.reporting.tables import (
 
 SIGNIFICANT = 0.05  # of adjusted p-values
 _HELD_OUT = "Held-out texts"
-
-_Value = tuple[float, float, float] | float | None  # with interval, without, or not asked
 
 _CURVES = {
     "train/loss": "Loss",
@@ -33,11 +30,9 @@ _CURVES = {
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A model's score on a set or a mean of sets, in percent."""
+    """A model's score in a row of the table."""
 
-    value: float
-    interval: tuple[float, float] | None = None
-    deviation: float | None = None  # over seeds
+    score: Score
     best: bool = False
     comparison: Comparison | None = None
 
@@ -60,9 +55,9 @@ class Row:
 def score_charts(models: Sequence[ModelScores]) -> list[tuple[str, DotChart]]:
     """Returns one chart for each benchmark of which any set was asked, and one for other sets."""
     names, benchmarks = [model.name for model in models], asked_benchmarks(models)
-    charts: dict[str, list[tuple[str, list[_Value]]]] = {
+    charts: dict[str, list[tuple[str, list[Score | None]]]] = {
         benchmark.title: [
-            (mean, [_percent(benchmark_means(model, benchmark).get(mean)) for model in models])
+            (mean, [model.mean(benchmark, mean) for model in models])
             for mean in sorted(mean_names(models, benchmark), key=lambda mean: mean != "average")
         ]
         for benchmark in benchmarks
@@ -71,11 +66,10 @@ def score_charts(models: Sequence[ModelScores]) -> list[tuple[str, DotChart]]:
     for set_name in set_names(models):
         found = find_task(benchmarks, set_name)
         rows = charts[found[0].title if found else _HELD_OUT]
-        values = [_chart_value(model.sets.get(set_name)) for model in models]
-        rows.append((short_name(set_name), values))
+        rows.append((short_name(set_name), [model.score(set_name) for model in models]))
         for variant in calibrations(models, set_name):
-            of_variant = [_chart_value(_variant(model, set_name, variant)) for model in models]
-            rows.append((_variant_name(set_name, variant), of_variant))
+            scores = [model.score(set_name, variant) for model in models]
+            rows.append((_variant_name(set_name, variant), scores))
     return [(title, dot_chart(rows, names)) for title, rows in charts.items() if rows]
 
 
@@ -91,65 +85,44 @@ def score_groups(
         rows = groups.setdefault(group, [])
         rows.append(_row(name, models, comparisons))
         for variant in variants(models, name):
-            cells = [_cell(_variant(model, name, variant)) for model in models]
-            rows.append(Row(_variant_name(name, variant), "variant of the score", _best(cells)))
+            cells = _cells([model.score(name, variant) for model in models])
+            rows.append(Row(_variant_name(name, variant), "variant of the score", cells))
     for benchmark in benchmarks:
         for mean in mean_names(models, benchmark):
             is_average = mean == "average"
-            cells = [_mean_cell(model, benchmark, mean) for model in models]
+            cells = _cells([model.mean(benchmark, mean) for model in models])
             label = f"average of all {len(benchmark.tasks)}" if is_average else "mean"
             group = f"{benchmark.title}, {'all' if is_average else mean}"
-            groups.setdefault(group, []).append(Row(label, "", _best(cells), is_mean=True))
+            groups.setdefault(group, []).append(Row(label, "", cells, is_mean=True))
     return list(groups.items())
-
-
-def _mean_cell(model: ModelScores, benchmark: Benchmark, mean: str) -> Cell | None:
-    value = benchmark_means(model, benchmark).get(mean)
-    if value is None:
-        return None
-    deviation = model.scores[benchmark.name].get("deviation") if mean == "average" else None
-    return Cell(100 * value, deviation=_percent(deviation))
 
 
 def _row(
     name: str, models: Sequence[ModelScores], comparisons: Mapping[tuple[str, str], Comparison]
 ) -> Row:
-    cells = [_cell(model.sets.get(name), comparisons.get((model.name, name))) for model in models]
+    cells = _cells(
+        [model.score(name) for model in models],
+        [comparisons.get((model.name, name)) for model in models],
+    )
     present = [model.sets[name] for model in models if name in model.sets]
     metric = str(present[0]["metric"]).replace("_", " ").replace("f1", "F1")
     examples: set[int] = {of_set["examples"] for of_set in present if of_set.get("examples")}
     counts = " or ".join(f"{count:,}" for count in sorted(examples))
     detail = f"{metric}, {counts} examples" if counts else metric
-    return Row(short_name(name), detail, _best(cells))
-
-
-def _cell(of_set: Mapping[str, Any] | None, comparison: Comparison | None = None) -> Cell | None:
-    if of_set is None:
-        return None
-    ends = of_set.get("interval_95")
-    return Cell(
-        100 * of_set["f1"],
-        interval=(100 * ends[0], 100 * ends[1]) if ends else None,
-        deviation=_percent(of_set.get("deviation")),
-        comparison=comparison,
-    )
-
-
-def _variant(model: ModelScores, set_name: str, variant: str) -> Mapping[str, Any] | None:
-    return model.sets.get(set_name, {}).get("variants", {}).get(variant)
+    return Row(short_name(name), detail, cells)
 
 
 def _variant_name(set_name: str, variant: str) -> str:
     return f"{short_name(set_name)}, {variant.replace('_', ' ')}"
 
 
-def _best(cells: Sequence[Cell | None]) -> tuple[Cell | None, ...]:
-    values = [round(cell.value, 1) for cell in cells if cell is not None]
-    if len(values) < 2:
-        return tuple(cells)
+def _cells(
+    scores: Sequence[Score | None], comparisons: Sequence[Comparison | None] = ()
+) -> tuple[Cell | None, ...]:
+    values = [round(score.value, 1) for score in scores if score is not None]
     return tuple(
-        cell and dataclasses.replace(cell, best=round(cell.value, 1) == max(values))
-        for cell in cells
+        score and Cell(score, len(values) > 1 and round(score.value, 1) == max(values), comparison)
+        for score, comparison in itertools.zip_longest(scores, comparisons)
     )
 
 
@@ -271,15 +244,3 @@ def notes(
     if not training:
         found.append("The working directories hold no training metrics.")
     return found
-
-
-def _chart_value(of_set: Mapping[str, Any] | None) -> _Value:
-    if of_set is None:
-        return None
-    ends = of_set.get("interval_95")
-    value = 100 * of_set["f1"]
-    return (value, 100 * ends[0], 100 * ends[1]) if ends else value
-
-
-def _percent(value: float | None) -> float | None:
-    return None if value is None else 100 * value

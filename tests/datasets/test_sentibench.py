@@ -14,8 +14,8 @@ import tensorflow_datasets as tfds
 
 from sentidistill_jax.datasets import sentibench
 from sentidistill_jax.datasets.sentibench import Sentibench
+from sentidistill_jax.evaluation.benchmark import read_split
 from sentidistill_jax.evaluation.benchmarks.sentibench import SENTIBENCH
-from sentidistill_jax.evaluation.data import read_split
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from sentidistill_jax.evaluation.benchmark import read_split
 from sentidistill_jax.evaluation.benchmarks.sentibench import SENTIBENCH
-from sentidistill_jax.evaluation.data import read_split
 from sentidistill_jax.evaluation.metrics import label_counts, label_scores
 from sentidistill_jax.evaluation.significance import paired_randomization
 from sentidistill_jax.reporting.compare import compare

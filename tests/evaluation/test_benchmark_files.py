@@ -1,9 +1,11 @@
+"""Files of a benchmark: read as published, and refused with what is wrong with them."""
+
 import json
 import shutil
 
 import pytest
 
-from sentidistill_jax.evaluation import data
+from sentidistill_jax.evaluation.benchmark import read_split
 from sentidistill_jax.evaluation.benchmarks.sentibench import SENTIBENCH
 
 INTIMACY = SENTIBENCH.tasks["multifaced/intimacy"]
@@ -22,7 +24,7 @@ def _intimacy_items(count=INTIMACY.test_size):
 
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"intimacy/test.json is missing"):
-        data.read_split(INTIMACY, "test", tmp_path)
+        read_split(INTIMACY, "test", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,7 @@ def test_missing_file_is_named(tmp_path):
 def test_malformed_file_is_described(tmp_path, items, message):
     _write(tmp_path, INTIMACY, "test", items)
     with pytest.raises(ValueError, match=message):
-        data.read_split(INTIMACY, "test", tmp_path)
+        read_split(INTIMACY, "test", tmp_path)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
@@ -51,7 +53,7 @@ def test_another_encoding_is_named(tmp_path, encoding):
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(_intimacy_items(), ensure_ascii=False), encoding=encoding)
     with pytest.raises(ValueError, match=r"test.json is not UTF-8 \(byte 0x.. at \d+\), expected"):
-        data.read_split(INTIMACY, "test", tmp_path)
+        read_split(INTIMACY, "test", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -64,14 +66,14 @@ def test_another_encoding_is_named(tmp_path, encoding):
 def test_malformed_annotation_is_described(tmp_path, annotations, message):
     _write(tmp_path, ASQP, "test", [{"sentence": "x", "quards": annotations}] * ASQP.test_size)
     with pytest.raises(ValueError, match=message):
-        data.read_split(ASQP, "test", tmp_path)
+        read_split(ASQP, "test", tmp_path)
 
 
 @pytest.mark.sentibench
 @pytest.mark.parametrize("task", SENTIBENCH.tasks.values(), ids=lambda task: task.name)
 def test_published_files_are_what_the_tasks_describe(sentibench_dir, task):
     for split, size in task.split_sizes.items():
-        items = data.read_split(task, split, sentibench_dir)
+        items = read_split(task, split, sentibench_dir)
         assert len(items) == size and items[0].keys() >= set(task.fields)
 
 
