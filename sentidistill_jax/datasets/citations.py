@@ -1,4 +1,4 @@
-"""Who to cite: the benchmark, and the makers of the data set behind each of its tasks."""
+"""Citations of SentiBench, and of the makers of the data set behind each of its tasks."""
 
 _SENTIBENCH = """@inproceedings{zhang2025targeted,
   title = {Targeted Distillation for Sentiment Analysis},

@@ -1,1 +1,1 @@
-"""SentiBench: data, prompts, parsing, scores and tables of the twelve tasks; imports no JAX."""
+"""Benchmarks: data, prompts, parsing, scores and tables of their tasks; imports no JAX."""

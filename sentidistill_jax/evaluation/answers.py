@@ -34,7 +34,7 @@ OFFICIAL = ScoringOptions()
 
 
 class ParseStatus(enum.Enum):
-    """How an answer was read; scores report how often each occurred."""
+    """Outcome of reading an answer; scores report how often each occurred."""
 
     OK = "ok"  # a literal of the right shape
     REPAIRED = "repaired"  # unclosed, read up to its last `)`

@@ -1,4 +1,4 @@
-"""What a benchmark is: tasks that are asked, averaged and shown together.
+"""Definition of a benchmark: tasks that are asked, averaged and shown together.
 
 Nothing else of this folder knows a task by name. A benchmark is a module of `benchmarks/` that
 builds a `Benchmark`; see `benchmarks/sentibench.py`.

@@ -19,7 +19,7 @@ class TruncatedPrompts:
 
     @property
     def report(self) -> dict[str, float | int | None]:
-        """What scores.json says about them."""
+        """Entry of scores.json about these prompts."""
         lengths = self.lengths
         return {
             "tokens_mean": sum(lengths) / len(lengths) if lengths else None,

@@ -44,7 +44,7 @@ def extract_answer(generation: str, *, lenient: bool = False) -> str:
 
 
 def is_complete(generation: str) -> bool:
-    """Whether nothing that may still follow a generation can change its official answer."""
+    """Returns whether nothing that may still follow a generation can change its answer."""
     answer = generation.lstrip()
     return "\n" in answer or _NEXT_EXAMPLE in answer
 

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from sentidistill_jax.evaluation import scoring
 from sentidistill_jax.evaluation.answers import OFFICIAL, ParseStatus, ScoringOptions
 from sentidistill_jax.evaluation.benchmark import Benchmark
+from sentidistill_jax.evaluation.metrics import label_counts
 from sentidistill_jax.evaluation.scoring import Predictions
 from sentidistill_jax.evaluation.significance import bootstrap_interval, mean_over_runs
 from sentidistill_jax.evaluation.table import RunResult, aggregate
@@ -137,13 +138,12 @@ def summarize(
     }
     entry |= _scores(task, items, [predictions(task, lines) for lines in lists])
     if task.label_words:
-        counts = [
-            scoring.sentence_counts(task, items, predictions(task, lines))[0] for lines in lists
-        ]
         size = len(task.labels)
-        confusion = np.sum(counts, axis=(0, 1)).reshape(size, size)
+        gold = np.tile([task.gold(item) for item in items], len(lists))
+        predicted = np.concatenate([predictions(task, lines) for lines in lists])
+        confusion = label_counts(gold, predicted, size).sum(axis=0).reshape(size, size)
         entry |= {"labels": list(task.labels), "confusion": confusion.tolist()}
-        entry["macro_f1"] = entry["f1"]
+        entry[task.metric.name] = entry["f1"]
     return entry
 
 
@@ -199,7 +199,7 @@ def _scores(
     runs: Sequence[Predictions],
     options: ScoringOptions = OFFICIAL,
 ) -> dict[str, Any]:
-    """Means over runs, and the bootstrap interval of the mean F1."""
+    """Returns means over runs, and the bootstrap interval of the mean F1."""
     counted = [scoring.sentence_counts(task, items, run, options) for run in runs]
     statistic = counted[0][1]
     scores = [statistic(counts.sum(axis=0)) for counts, _ in counted]

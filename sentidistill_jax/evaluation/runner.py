@@ -1,4 +1,4 @@
-"""A benchmark asked of a model: data sets and seeds one after the other, each kept once done."""
+"""Runs a benchmark on a model: data sets and seeds in turn, each stored once it is finished."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ from sentidistill_jax.language_model import LanguageModel
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """What is asked; the defaults are the protocol that SentiBench was published with.
+    """Prompts to ask, and how; the defaults are the protocol that SentiBench was published with.
 
     Raises:
       ValueError: Names the field that is out of range.
@@ -53,12 +53,12 @@ class Protocol:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
 
     @property
-    def asked(self) -> tuple[str, ...]:
-        """Names of the tasks that are asked, in this order."""
+    def dataset_names(self) -> tuple[str, ...]:
+        """Names of the data sets to ask, in this order."""
         return self.datasets or tuple(self.benchmark.tasks)
 
     def count(self, dataset: str) -> int:
-        """Examples of a data set."""
+        """Returns the number of examples of a data set."""
         size = self.benchmark.task(dataset).test_size
         return min(self.examples or size, size)
 
@@ -73,14 +73,14 @@ def run(
     write: bool = True,
     on_start: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, dict[str, Any]], list[results.Line]]:
-    """Asks everything that is not kept yet, and scores it.
+    """Asks every prompt that has no stored answer yet, and scores the answers.
 
     Args:
-      model: Who is asked.
-      protocol: What is asked.
-      load: Data set by name.
-      parts: Folder that keeps each data set and seed once it is done; None keeps nothing.
-      name: Of the model, for progress bars; "" shows none.
+      model: The model to ask.
+      protocol: The prompts to ask.
+      load: Returns the data set of a name.
+      parts: Folder that stores each data set and seed once it is finished; None stores nothing.
+      name: Name of the model on progress bars; "" shows none.
       write: Whether this process writes to `parts`.
       on_start: Called once every prompt is known to fit, before anything is asked or written.
 
@@ -90,15 +90,15 @@ def run(
     Raises:
       ValueError: If a prompt does not fit.
     """
-    kept: dict[tuple[str, int], dict[str, Any]] = {}
-    unasked: dict[tuple[str, int], TruncatedPrompts] = {}
-    for dataset in protocol.asked:
+    finished: dict[tuple[str, int], dict[str, Any]] = {}
+    waiting: dict[tuple[str, int], TruncatedPrompts] = {}
+    for dataset in protocol.dataset_names:
         for seed in protocol.seeds:
             path = parts and _part(parts, dataset, seed)
             if path and path.exists():
-                kept[dataset, seed] = json.loads(path.read_text())
+                finished[dataset, seed] = json.loads(path.read_text())
             else:
-                unasked[dataset, seed] = truncate_prompts(
+                waiting[dataset, seed] = truncate_prompts(
                     load(dataset), seed, protocol.k_shot,
                     examples=protocol.count(dataset), limit=protocol.max_prompt_length,
                     too_long=protocol.too_long, lengths_of=model.prompt_lengths,
@@ -106,25 +106,25 @@ def run(
     on_start()
     entries: dict[str, dict[str, Any]] = {}
     lines: list[results.Line] = []
-    for dataset in protocol.asked:
+    for dataset in protocol.dataset_names:
         data = load(dataset)
         for seed in protocol.seeds:
-            if (dataset, seed) in kept:
+            if (dataset, seed) in finished:
                 continue
-            prompts = unasked[dataset, seed]
+            prompts = waiting[dataset, seed]
             answered = _ask(model, data, seed, prompts, protocol, name and f"{name}: {dataset}")
-            kept[dataset, seed] = {"lines": answered, "prompts": prompts.report}
+            finished[dataset, seed] = {"lines": answered, "prompts": prompts.report}
             if parts and write:
-                _write(_part(parts, dataset, seed), kept[dataset, seed])
+                _write(_part(parts, dataset, seed), finished[dataset, seed])
         entries[dataset] = results.summarize(
             data.task,
             data.test[: protocol.count(dataset)],
-            {seed: kept[dataset, seed]["lines"] for seed in protocol.seeds},
-            {seed: kept[dataset, seed]["prompts"] for seed in protocol.seeds},
+            {seed: finished[dataset, seed]["lines"] for seed in protocol.seeds},
+            {seed: finished[dataset, seed]["prompts"] for seed in protocol.seeds},
             k_shot=protocol.k_shot,
         )
         for seed in protocol.seeds:
-            lines += kept[dataset, seed]["lines"]
+            lines += finished[dataset, seed]["lines"]
     return entries, lines
 
 

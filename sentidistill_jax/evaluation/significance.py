@@ -136,7 +136,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusts p-values for the number of comparisons, without assuming them independent.
 
     Args:
-      p_values: Of all comparisons that are read together.
+      p_values: One for each of the comparisons that are read together.
 
     Returns:
       Adjusted p-values in the same order; the chance that any of those below a level is a fluke is

@@ -40,7 +40,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """How the row is labelled."""
+        """Label of the row."""
         return f"{self.experiment} ({self.model}, {self.k_shot}-shot)"
 
 

@@ -1,1 +1,1 @@
-"""What runs wrote, read back and compared: tables, a plot, and one page for everything."""
+"""Reports on stored scores: models compared in tables, a plot and one page for everything."""

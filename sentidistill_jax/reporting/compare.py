@@ -36,7 +36,7 @@ class Comparison:
 
     examples: int  # that both answered, over all seeds that both used
     difference: float  # in F1, model minus reference, on these examples
-    p_value: float  # two-sided, of the paired randomisation test
+    p_value: float  # two-sided, of the paired randomization test
     adjusted_p_value: float  # Holm's, over all comparisons of the report
     num_won: int  # examples on which the model is better
     num_lost: int

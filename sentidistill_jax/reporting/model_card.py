@@ -8,7 +8,7 @@ from sentidistill_jax import __version__
 from sentidistill_jax.reporting.runs import ModelScores
 from sentidistill_jax.reporting.tables import table
 
-# Of what a training run was made from: how much of it a reader of a model card wants to see.
+# Sections of a training run's made_from.json that a reader of a model card wants to see.
 _SECTIONS = ("student", "lora", "objective", "optimizer", "data")
 
 
@@ -20,11 +20,11 @@ def model_card(
     made_from: Mapping[str, Any] | None,
     scores: Sequence[ModelScores],
 ) -> str:
-    """Markdown with the metadata header that the Hugging Face hub reads.
+    """Returns Markdown with the metadata header that the Hugging Face hub reads.
 
     Args:
-      name: Of the model.
-      parameters: How many it has.
+      name: Name of the model.
+      parameters: Number of its parameters.
       fingerprint: Hash of the weights that were exported.
       made_from: `made_from.json` of its training run; None for a model that was not trained here.
       scores: Evaluations of these very weights.

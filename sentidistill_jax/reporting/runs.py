@@ -106,7 +106,7 @@ def find_task(benchmarks: Iterable[Benchmark], set_name: str) -> tuple[Benchmark
 
 
 def variants(models: Sequence[ModelScores], set_name: str) -> list[str]:
-    """Other ways in which the answers of any of the models to a set were scored."""
+    """Returns the other ways in which the answers of any model to a set were scored."""
     asked = (model.sets[set_name] for model in models if set_name in model.sets)
     return list(dict.fromkeys(name for of_set in asked for name in of_set.get("variants", ())))
 

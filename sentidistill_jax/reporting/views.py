@@ -1,4 +1,4 @@
-"""What each part of the page shows, as plain values for its templates."""
+"""Contents of each part of the page, as plain values for its templates."""
 
 import dataclasses
 import itertools
@@ -38,7 +38,7 @@ class Cell:
 
     @property
     def significant(self) -> bool:
-        """Whether the difference from the reference is more than chance."""
+        """True if the difference from the reference is more than chance."""
         return self.comparison is not None and self.comparison.adjusted_p_value < SIGNIFICANT
 
 
@@ -127,7 +127,7 @@ def _cells(
 
 
 def training_curves(training: Sequence[TrainingRun]) -> list[LineChart]:
-    """Charts of losses and of what was evaluated during training; parts by kind are left out."""
+    """Returns charts of losses and of evaluations during training; parts by kind are left out."""
     order = [run.name for run in training]
     found = dict.fromkeys(name for run in training for name in run.series)
     titles = _CURVES | {name: name for name in found if not name.startswith("train/")}
@@ -148,7 +148,7 @@ class Confusion:
 
 
 def confusions(models: Sequence[ModelScores]) -> list[tuple[str, list[Confusion]]]:
-    """Set -> confusion matrices of the models that have one."""
+    """Returns set -> confusion matrices of the models that have one."""
     found: list[tuple[str, list[Confusion]]] = []
     for name in set_names(models):
         of_set = [c for model in models if (c := _confusion(model, name)) is not None]
@@ -174,7 +174,7 @@ def _confusion(model: ModelScores, name: str) -> Confusion | None:
 def duels(
     models: Sequence[ModelScores], comparisons: Mapping[tuple[str, str], Comparison]
 ) -> list[tuple[str, list[tuple[str, Comparison]]]]:
-    """Model -> its comparisons with the reference by set, where any example differs."""
+    """Returns model -> comparisons with the reference by set, where any example differs."""
     return [
         (model.name, of_model)
         for model in models
@@ -190,7 +190,7 @@ def duels(
 
 
 def provenance(models: Sequence[ModelScores]) -> list[tuple[str, list[str]]]:
-    """What was scored and how: field -> value per model, "" where it is not known."""
+    """Returns how each model was scored: field -> value per model, "" where not known."""
     flat = [
         {"working directory": model.run, "package": str(model.scores.get("package_version", ""))}
         | dict(_flatten(model.scores.get("provenance") or {}))
@@ -214,7 +214,7 @@ def notes(
     reference: ModelScores,
     comparisons: Mapping[tuple[str, str], Comparison],
 ) -> list[str]:
-    """What the page cannot show, and why."""
+    """Returns sentences on what the page cannot show, and why."""
     found = [
         f"{model.name} has no predictions.jsonl: no significance and no examples."
         for model in models

@@ -285,7 +285,7 @@ def parse_opener(answer: str, sentence: str, options: ScoringOptions = OFFICIAL)
 
 
 def _survives(fields: tuple[object, ...]) -> bool:
-    """Whether the reference can process the quad: it strips all fields but the holder (Q3)."""
+    """Returns whether the reference can process the quad: it strips all fields but one (Q3)."""
     return all(isinstance(field, str | bytes) for field in fields[1:])
 
 
