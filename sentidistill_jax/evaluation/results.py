@@ -223,7 +223,7 @@ def benchmark_summary(
       entries: Data set -> its entry in scores.json.
       k_shot: Demonstrations per prompt.
     """
-    (row,) = aggregate(benchmark, run_results(benchmark, "", "", entries)).rows
+    (row,) = aggregate(benchmark, run_results("", "", entries)).rows
     return {
         "k_shot": k_shot,
         "seeds": list(row.seeds),
@@ -237,7 +237,7 @@ def benchmark_summary(
 
 
 def run_results(
-    benchmark: Benchmark, experiment: str, model: str, entries: Mapping[str, Mapping[str, Any]]
+    experiment: str, model: str, entries: Mapping[str, Mapping[str, Any]]
 ) -> list[RunResult]:
     """Returns what `table.aggregate` takes, from the entries of data sets in scores.json."""
     return [
@@ -251,6 +251,5 @@ def run_results(
             of_seed.get("accuracy", 0.0),
         )  # fmt: skip
         for dataset, entry in entries.items()
-        if dataset in benchmark.tasks
         for seed, of_seed in entry["seeds"].items()
     ]

@@ -32,6 +32,12 @@ def test_prompts_that_fit_are_the_official_ones():
     assert found.report["too_long"] == 0 and found.report["tokens_max"] == _words(found.texts)[1]
 
 
+def test_a_prompt_as_long_as_the_limit_fits():
+    longest = max(_words(_truncate(1000, "refuse").texts))
+    assert _truncate(longest, "refuse").too_long == 0
+    assert _truncate(longest - 1, "left_truncate").too_long == 1
+
+
 def test_the_reference_never_truncates_so_neither_do_we_unless_asked():
     with pytest.raises(ValueError, match=r"1 of 2 prompts of sc/sst2 exceed 60 tokens .*\d+\); "):
         _truncate(60, "refuse")

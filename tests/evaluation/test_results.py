@@ -23,7 +23,7 @@ def _label_lines(logprobs, calibrated=None, seed=42):
     return results.label_lines("a/b", POLARITY, TEXTS, seed, scores, calibrated or {})
 
 
-def _answer_lines(*texts, finished=True):
+def _answer_lines(*texts, finished: bool | None = True):
     completions = [Completion(text, finished) for text in texts]
     return results.answer_lines("a/b", PAIRS, [REVIEW] * len(texts), 42, completions)
 
@@ -82,17 +82,24 @@ def test_variants_of_labels_are_scored_by_their_own_predictions():
 
 
 def test_an_entry_of_answers_counts_how_they_were_read_and_varies_how():
-    as_json = f" [{json.dumps(PAIR)}\n]"  # the official answer ends at the newline, unclosed
+    as_json = f" [\n{json.dumps(PAIR)}\n]"  # the official answer ends at the first newline
     lines = _answer_lines(as_json, "no", finished=False)
     entry = results.summarize(PAIRS, [REVIEW] * 2, {42: lines}, {42: PROMPTS}, k_shot=4)
     of_seed = entry["seeds"]["42"]
-    assert of_seed["answers"]["unreadable"] == 2 == of_seed["unfinished"]
+    statuses = {status: count for status, count in of_seed["answers"].items() if count}
+    assert statuses == {"repaired": 1, "unreadable": 1} and of_seed["unfinished"] == 2
     assert (of_seed["n_pred"], of_seed["n_gold"], of_seed["tuples_dropped"]) == (0, 2, 0)
     assert (entry["precision"], entry["recall"], entry["f1"]) == (1, 0, 0)
     lenient = entry["variants"]["lenient"]
     assert (lenient["precision"], lenient["recall"]) == (1, 0.5)
     assert set(entry["variants"]) == {"lenient", "repaired"}
     assert results.ANSWER_VARIANTS["repaired"] == ScoringOptions(True, True, True, True, True)
+
+
+def test_an_answer_counts_as_cut_off_only_where_the_model_says_so():
+    lines = [_answer_lines("[]", finished=finished)[0] for finished in (True, False, None)]
+    entry = results.summarize(PAIRS, [REVIEW] * 3, {42: lines}, {42: PROMPTS}, k_shot=4)
+    assert entry["seeds"]["42"]["unfinished"] == 1
 
 
 def test_a_summary_is_complete_only_with_every_item_of_every_task():

@@ -141,6 +141,25 @@ def test_calibrated_predictions_stand_beside_the_official_ones(load):
     assert entries["sc/twitter"]["variants"]["contextual_calibration"]["f1"] == 1
 
 
+def test_content_free_prompts_show_the_same_demonstrations(load):
+    oracle = Oracle(load)
+    protocol = Protocol(
+        SENTIBENCH, ("sc/twitter",), examples=9, max_prompt_length=700,
+        too_long="drop_demonstrations", contextual_calibration=True,
+    )  # fmt: skip
+    entries, _ = runner.run(oracle, protocol, load, None)
+    assert entries["sc/twitter"]["seeds"]["42"]["prompts"]["demonstrations_dropped"] > 0
+    for prompt, without in zip(oracle.asked[:9], oracle.asked[9:], strict=True):
+        assert without == prompt.rsplit("Sentence:", 1)[0] + "Sentence: N/A\nLabel:"
+
+
+def test_no_more_examples_are_asked_than_there_are():
+    protocol = Protocol(SENTIBENCH, examples=500)
+    assert [protocol.count(name) for name in ("multifaced/intimacy", "sc/sst2")] == [396, 500]
+    assert Protocol(SENTIBENCH).count("sc/sst2") == 1821
+    assert Protocol(SENTIBENCH).dataset_names == tuple(SENTIBENCH.tasks)
+
+
 def test_nothing_starts_before_every_prompt_fits(load, tmp_path):
     oracle = Oracle(load)
     protocol = Protocol(

@@ -1,6 +1,7 @@
 """What `report` reads, refuses and does without, and its tables."""
 
 import json
+import re
 
 import pytest
 
@@ -116,6 +117,16 @@ def test_calibrated_variants_have_rows_of_their_own(tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     assert "sst2, batch calibration, both: 62.5 (60.0 to 65.0)" in page
     assert "atsa_rest16, lenient" in page and "atsa_rest16, lenient, both" not in page
+
+
+def test_the_best_of_a_row_is_marked_where_there_is_a_choice(tmp_path):
+    for name, f1 in (("low", 0.5), ("high", 0.75)):
+        write_model(tmp_path / "both", name, {SET: {"f1": f1, "metric": "macro_f1"}})
+    write_model(tmp_path / "alone", "low", {SET: {"f1": 0.5, "metric": "macro_f1"}})
+    for run, best in (("both", ["75.0"]), ("alone", [])):
+        report([tmp_path / run], tmp_path / run / "out")
+        page = (tmp_path / run / "out" / "report.html").read_text()
+        assert re.findall(r'<td class="best"><span class="value">([\d.]+)', page) == best
 
 
 def test_confusion_is_shown_as_shares_of_the_gold_label(tmp_path):
