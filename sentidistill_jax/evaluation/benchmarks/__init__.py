@@ -1,4 +1,7 @@
-"""The benchmarks that configs and reports know by name; one module defines each."""
+"""Registry of the benchmarks that configs and reports know by name.
+
+A new one is a module that builds a `Benchmark`, and an entry here.
+"""
 
 from sentidistill_jax.evaluation.benchmark import Benchmark
 from sentidistill_jax.evaluation.benchmarks.sentibench import SENTIBENCH
