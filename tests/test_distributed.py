@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from launch.__main__ import main as launch
-from sentidistill_jax.distributed import Cluster, barrier, detect, where_it_hangs
+from sentidistill_jax.distributed import Cluster, barrier, detect, hung_processes
 from sentidistill_jax.sharding import batch_part, make_mesh
 
 EXPLICIT = {
@@ -51,8 +51,8 @@ def test_a_barrier_names_who_is_missing():
 
 
 def test_who_hangs_is_told_from_the_steps_that_each_has_begun():
-    assert where_it_hangs({0: 7, 1: 6, 2: 7, 3: 5}).endswith("wait for processes 1, 3")
-    assert where_it_hangs({0: 7, 1: 7}) == "all wait at the same point"
+    assert hung_processes({0: 7, 1: 6, 2: 7, 3: 5}).endswith("wait for processes 1, 3")
+    assert hung_processes({0: 7, 1: 7}) == "all wait at the same point"
 
 
 def test_one_process_reads_whole_batches():
