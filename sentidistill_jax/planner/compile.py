@@ -15,8 +15,13 @@ import jax
 from sentidistill_jax import sharding
 from sentidistill_jax.artifact import write_json
 from sentidistill_jax.planner.hlo import Program
-from sentidistill_jax.planner.hlo_collectives import Collective, collectives
-from sentidistill_jax.planner.hlo_memory import Buffer, hbm_traffic, largest_buffers
+from sentidistill_jax.planner.hlo_traffic import (
+    Buffer,
+    Collective,
+    collectives,
+    hbm_traffic,
+    largest_buffers,
+)
 from sentidistill_jax.planner.topology import GIB, Topology, describe
 from sentidistill_jax.planner.workloads import Workload
 

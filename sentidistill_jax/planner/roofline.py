@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from sentidistill_jax.planner.compile import Compiled
-from sentidistill_jax.planner.hlo_collectives import Collective
+from sentidistill_jax.planner.hlo_traffic import Collective
 from sentidistill_jax.planner.topology import Topology
 from sentidistill_jax.planner.workloads import Flops
 
