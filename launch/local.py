@@ -102,14 +102,13 @@ def _attempt(job: Job) -> int:
 def _wait(processes: list[subprocess.Popen]) -> int:
     """Waits for all; once one has failed, the others get a minute."""
     first_failure, deadline = 0, float("inf")
-    while any(process.poll() is None for process in processes):
-        time.sleep(0.1)
-        failed = [process.returncode for process in processes if process.returncode]
+    while None in (codes := [process.poll() for process in processes]):
+        failed = [code for code in codes if code]
         if failed and not first_failure:
             first_failure, deadline = failed[0], time.monotonic() + _END_SECONDS
         if time.monotonic() > deadline:
             _signal(processes, signal.SIGKILL)
-    codes = [process.wait() for process in processes]
+        time.sleep(0.1)
     # A lost process is a reason to start again, and so says whoever survived it.
     if EXIT_RESTART in codes:
         return EXIT_RESTART
