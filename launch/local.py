@@ -4,6 +4,7 @@ What a scheduler does for a pod, at small scale: processes know one another thro
 `jax.distributed`, the first failure ends all, and a job that asks to be started again is.
 """
 
+import argparse
 import os
 import shlex
 import signal
@@ -46,8 +47,14 @@ def environments(job: Job, port: int) -> list[dict[str, str]]:
     ]
 
 
-def render(job: Job) -> str:
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds nothing: `--topology` says it all."""
+    del parser
+
+
+def render(job: Job, flags: argparse.Namespace) -> str:
     """The commands as a shell would take them."""
+    del flags
     lines = []
     for variables in environments(job, port=8476):
         pairs = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
@@ -55,8 +62,9 @@ def render(job: Job) -> str:
     return "\n".join([*lines, "wait"]) + "\n"
 
 
-def run(job: Job) -> int:
+def submit(job: Job, flags: argparse.Namespace) -> int:
     """Runs the job to its end; returns 0, or the exit code of the process that failed first."""
+    del flags
     code = EXIT_RESTART
     for attempt in range(job.max_restarts + 1):
         code = _attempt(job)

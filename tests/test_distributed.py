@@ -6,7 +6,6 @@ import types
 import jax
 import pytest
 
-from launch.__main__ import main as launch
 from sentidistill_jax.distributed import Cluster, barrier, detect, hung_processes
 from sentidistill_jax.sharding import batch_part, make_mesh
 
@@ -72,16 +71,3 @@ def test_an_impossible_mesh_comes_with_one_that_fits(shape, suggestion):
         make_mesh(shape, jax.devices())
     words = dict(word.split("=") for word in suggestion.split(", "))
     assert make_mesh({axis: int(n) for axis, n in words.items()}, jax.devices()).size == 8
-
-
-def test_the_local_launcher_runs_prefixes_and_restarts(tmp_path, capfd):
-    """Fails with the restart code the first time, and succeeds the second."""
-    mark = tmp_path / "mark"
-    mine = f"{mark}-$SENTIDISTILL_PROCESS_ID"
-    script = f"echo here; [ -e {mine} ] || {{ touch {mine}; exit 75; }}"
-    arguments = ["--backend=local", "--topology=local:2x1", "--", "sh", "-c", script]
-    assert launch(arguments) == 0
-    shown = capfd.readouterr()
-    assert shown.out.count("[0] here") == shown.out.count("[1] here") == 2
-    assert "restart 1 of 10" in shown.err
-    assert launch(["--backend=local", "--topology=local:1x1", "--", "sh", "-c", "exit 2"]) == 2
