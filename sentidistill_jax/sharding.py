@@ -183,12 +183,17 @@ def axis_that_splits(name: str, dim: int) -> str | None:
 
 
 def state_shardings(state: Tree, mesh: Mesh) -> Tree:
-    """A NamedSharding for every leaf of an NNX state, from its variables' logical axes."""
+    """A NamedSharding for every leaf of a tree, from the logical axes of its NNX variables.
 
-    def sharded(variable: Any) -> Any:
-        axes = variable.get_metadata().get("axes", ())
-        spec = divisible_spec(axes, variable.get_value().shape, mesh)
-        return variable.replace(NamedSharding(mesh, spec))
+    What is no variable, or has fewer dims than axes, as factored moments do, is replicated.
+    """
+
+    def sharded(leaf: Any) -> Any:
+        if not isinstance(leaf, nnx.Variable):
+            return replicated(mesh)
+        value, axes = leaf.get_value(), leaf.get_metadata().get("axes", ())
+        spec = divisible_spec(axes if len(axes) == value.ndim else (), value.shape, mesh)
+        return leaf.replace(NamedSharding(mesh, spec))
 
     return jax.tree.map(sharded, state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
 

@@ -165,7 +165,7 @@ def ring_bytes(kind: str, payload: float, group_size: int) -> float:
     """Bytes that one device sends in a ring algorithm.
 
     Args:
-      kind: Of collective.
+      kind: Kind of collective.
       payload: Bytes of the whole array on a device: the result of a gather, the operand of a
         reduction, the operand of a permutation.
       group_size: Devices that take part.
@@ -228,7 +228,7 @@ def collectives(program: Program, devices: Sequence[Any]) -> list[Collective]:
     part over DCN is a transfer to the host with the payload of one device.
 
     Args:
-      program: Of one device.
+      program: What one device runs.
       devices: In the program's order, with `coords` and perhaps `slice_index`.
     """
     found: dict[tuple[str, str, str], tuple[Instruction, str]] = {}

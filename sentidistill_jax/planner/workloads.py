@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
+from jax.typing import DTypeLike
 
-from sentidistill_jax import sharding
 from sentidistill_jax.data.batch import Batch
 from sentidistill_jax.data.loader import MAX_LABELS, BatchShape
 from sentidistill_jax.inference import steps
@@ -28,6 +28,7 @@ from sentidistill_jax.models.flops import (
     visible_pairs,
 )
 from sentidistill_jax.models.hf import abstract_decoder
+from sentidistill_jax.sharding import divisible_spec, make_mesh, state_shardings
 from sentidistill_jax.training.objectives import Objective
 from sentidistill_jax.training.optimizer import make_optimizer, make_schedule
 from sentidistill_jax.training.train_step import TrainState, init_state, jit_step, train_step
@@ -84,6 +85,12 @@ class Workload(abc.ABC):
         """Pairs of positions in the batch that the causal mask hides."""
         seq_length = self.shape.seq_length
         return self.rows * (seq_length**2 - visible_pairs(seq_length))
+
+    def _batch_array(self, mesh: Mesh, dtype: DTypeLike, *dims: int) -> Any:
+        """The shape [rows, *dims] of a field of the batch, split by rows."""
+        shape = (self.rows, *dims)
+        placement = NamedSharding(mesh, divisible_spec(("batch",), shape, mesh))
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=placement)
 
     @abc.abstractmethod
     def flops(self) -> Flops:
@@ -165,7 +172,7 @@ class TrainWorkload(Workload):
     def _parts(self) -> tuple[nnx.State, nnx.State, Callable[[Any, Any], Decoder]]:
         """What is trained and what is not, as shapes, and how a decoder is made of them."""
         # Adapters are placed as they are made; what is abstract lies nowhere, so any mesh will do.
-        mesh = sharding.make_mesh({}, jax.devices()[:1])
+        mesh = make_mesh({}, jax.devices()[:1])
         made: list[Trainable] = []
 
         def parts() -> tuple[nnx.State, nnx.State]:
@@ -202,11 +209,8 @@ class TrainWorkload(Workload):
         return abstract_state(state, mesh), assemble, optimizer
 
     def _batch(self, mesh: Mesh) -> Batch:
-        rows, seq, scored = dataclasses.astuple(self.shape)
-
-        def array(dtype: Any, *dims: int) -> Any:
-            return _placed(jax.ShapeDtypeStruct((rows, *dims), dtype), mesh, ("batch",))
-
+        _, seq, scored = dataclasses.astuple(self.shape)
+        array = functools.partial(self._batch_array, mesh)
         return Batch(
             tokens=array(jnp.int32, seq),
             positions=array(jnp.int32, seq),
@@ -258,11 +262,8 @@ class TeachWorkload(Workload):
         }
 
     def _batch(self, mesh: Mesh) -> ScoreBatch:
-        rows, seq, scored = dataclasses.astuple(self.shape)
-
-        def array(*dims: int) -> Any:
-            return _placed(jax.ShapeDtypeStruct((rows, *dims), jnp.int32), mesh, ("batch",))
-
+        _, seq, scored = dataclasses.astuple(self.shape)
+        array = functools.partial(self._batch_array, mesh, jnp.int32)
         return ScoreBatch(
             tokens=array(seq), positions=array(seq), segment_ids=array(seq),
             predict_from=array(scored), chosen=array(scored, MAX_LABELS + 1), seeds=array(scored),
@@ -272,20 +273,11 @@ class TeachWorkload(Workload):
 
 def abstract_state(state: Any, mesh: Mesh) -> Any:
     """The same shapes, each with the placement that its logical axes give it on the mesh."""
-
-    def placed(leaf: Any) -> Any:
-        if not isinstance(leaf, nnx.Variable):
-            return _placed(leaf, mesh, ())
-        value, axes = leaf.get_value(), leaf.get_metadata().get("axes", ())
-        # Factored moments have fewer dims than their parameter; they are small and replicated.
-        return leaf.replace(_placed(value, mesh, axes if len(axes) == value.ndim else ()))
-
-    return jax.tree.map(placed, state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
-
-
-def _placed(leaf: Any, mesh: Mesh, axes: tuple[str | None, ...]) -> jax.ShapeDtypeStruct:
-    spec = sharding.divisible_spec(axes, leaf.shape, mesh) if axes else PartitionSpec()
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        state,
+        state_shardings(state, mesh),
+    )
 
 
 def local_bytes(tree: Any) -> int:
