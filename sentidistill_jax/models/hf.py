@@ -91,7 +91,7 @@ def load_decoder(
       config: Its shape.
       tensors: Hugging Face tensor name -> function that reads it, [out, in] for linear layers.
       mesh: Where the parameters go.
-      param_dtype: Of the parameters; float32 unless they are only read.
+      param_dtype: Dtype of the parameters; float32 unless they are only read.
       **options: Further arguments of `Decoder`.
 
     Raises:
@@ -297,7 +297,7 @@ def write_hf_directory(
     Args:
       model: What to write.
       directory: Created if needed.
-      dtype: Of the weights: float32 or bfloat16.
+      dtype: Dtype of the stored weights: float32 or bfloat16.
       shard_bytes: A file that would be larger is split, and an index written.
       fields: Further fields of config.json.
 

@@ -191,7 +191,7 @@ class Program:
         return 1.0
 
     def _initial(self, computation: str, loop: Instruction, index: int) -> int:
-        """Where a loop's counter starts: at 0, or at the constant it is given."""
+        """First value of a loop's counter: 0, or the constant it is given."""
         initial = self.computations[computation].get(loop.operands[0])
         if initial is None or initial.opcode != "tuple":
             return 0

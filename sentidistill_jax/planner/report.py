@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from sentidistill_jax.planner.compile import Compiled
-from sentidistill_jax.planner.roofline import step_time, utilisation
+from sentidistill_jax.planner.roofline import step_time, utilization
 from sentidistill_jax.planner.search import Trial
 from sentidistill_jax.planner.topology import GIB, Topology
 from sentidistill_jax.planner.workloads import Workload
@@ -52,7 +52,7 @@ def plan_values(
         estimate: dict[str, float] = {
             "step_seconds": seconds,
             "tokens_per_second": workload.tokens / seconds,
-            "mfu": utilisation(flops, seconds, topology),
+            "mfu": utilization(flops, seconds, topology),
         }
         if run.steps:
             hours = run.steps * seconds / 3600

@@ -68,6 +68,6 @@ def network_time(collectives: Sequence[Collective], network: str, topology: Topo
     return seconds
 
 
-def utilisation(flops: Flops, seconds: float, topology: Topology) -> float:
+def utilization(flops: Flops, seconds: float, topology: Topology) -> float:
     """Model FLOPs utilisation: the model's operations over what the chips could do meanwhile."""
     return flops.model / seconds / (topology.num_devices * topology.chip.peak_flops)
