@@ -23,6 +23,7 @@ from jax.experimental import topologies
 from sentidistill_jax import sharding
 from sentidistill_jax.data.batch import Batch
 from sentidistill_jax.models.config import ModelConfig
+from sentidistill_jax.models.flops import num_parameters
 from sentidistill_jax.models.hf import abstract_decoder
 from sentidistill_jax.training.objectives import Objective
 from sentidistill_jax.training.optimizer import make_optimizer
@@ -103,7 +104,7 @@ def main() -> None:
     batch = abstract_batch(options.rows, options.seq, options.scored, options.k)
     print(
         f"{time.strftime('%Y-%m-%d')}, jax {jax.__version__}, {devices[0].device_kind};"
-        f" {STUDENT.num_parameters / 1e9:.2f} billion parameters, bfloat16 products,"
+        f" {num_parameters(STUDENT) / 1e9:.2f} billion parameters, bfloat16 products,"
         f" {options.rows} x {options.seq} tokens, {options.scored} scored, remat {options.remat}\n"
     )
     print("| trained | state GiB | temporary GiB | together |\n|---|---|---|---|")

@@ -4,6 +4,8 @@ A lost host fails its Job; the JobSet then starts all of them again, up to `max_
 of the user (exit code 2) fails the JobSet at once.
 """
 
+import argparse
+import subprocess
 from typing import Any
 
 import yaml
@@ -15,7 +17,20 @@ from sentidistill_jax.planner.topology import Topology
 _PORT = 8476
 
 
-def render(job: Job, *, namespace: str = "default", service_account: str = "") -> str:
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds `--namespace` and `--service_account`."""
+    group = parser.add_argument_group("--backend=jobset")
+    group.add_argument("--namespace", default="default")
+    group.add_argument("--service_account", default="", help="of Kubernetes, for the buckets")
+
+
+def submit(job: Job, flags: argparse.Namespace) -> int:
+    """Hands the YAML to `kubectl apply`; returns its exit code."""
+    command = ["kubectl", "apply", "--filename=-"]
+    return subprocess.run(command, input=render(job, flags), text=True).returncode
+
+
+def render(job: Job, flags: argparse.Namespace) -> str:
     """The YAML for `kubectl apply -f -`.
 
     Raises:
@@ -24,47 +39,20 @@ def render(job: Job, *, namespace: str = "default", service_account: str = "") -
     hardware = job.hardware
     if isinstance(hardware, Topology):
         replicas, hosts = hardware.num_slices, hardware.hosts_per_slice
-        chips = min(hardware.chip.chips_per_host, hardware.chips_per_slice)
-        limits = {"google.com/tpu": chips}
-        selector = {
-            "cloud.google.com/gke-tpu-accelerator": hardware.chip.gke_accelerator,
-            "cloud.google.com/gke-tpu-topology": hardware.slice_shape,
-        }
     elif isinstance(hardware, GpuNodes):
         replicas, hosts = 1, hardware.num_nodes
-        limits = {"nvidia.com/gpu": hardware.per_node}
-        selector = {"cloud.google.com/gke-accelerator": GPUS[hardware.gpu]}
     else:
         raise ValueError("backend=jobset needs TPUs or GPUs; local:NxM is for backend=local.")
-    pod: dict[str, Any] = {
-        "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
-        "nodeSelector": selector,
-        "containers": [_container(job, limits)],
-    }
-    if isinstance(hardware, GpuNodes):
-        pod["tolerations"] = [
-            {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
-        ]
-    if service_account:
-        pod["serviceAccountName"] = service_account
-    annotations = {}
-    buckets = [source for source in job.storage.values() if source.startswith("gs://")]
-    if buckets:
-        annotations["gke-gcsfuse/volumes"] = "true"
-    if job.storage:
-        pod["volumes"] = [
-            _volume(index, source) for index, source in enumerate(job.storage.values())
-        ]
-    template: dict[str, Any] = {"spec": pod}
-    if annotations:
+    template: dict[str, Any] = {"spec": _pod(job, hardware, flags.service_account)}
+    if any(source.startswith("gs://") for source in job.storage.values()):
+        annotations = {"gke-gcsfuse/volumes": "true"}
         template = {"metadata": {"annotations": annotations}, **template}
     jobset = {
         "apiVersion": "jobset.x-k8s.io/v1alpha2",
         "kind": "JobSet",
         "metadata": {
             "name": job.name,
-            "namespace": namespace,
+            "namespace": flags.namespace,
             # One slice to a node pool.
             "annotations": {
                 "alpha.jobset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"
@@ -111,6 +99,35 @@ def render(job: Job, *, namespace: str = "default", service_account: str = "") -
         },
     }
     return yaml.safe_dump(jobset, sort_keys=False, width=100)
+
+
+def _pod(job: Job, hardware: Topology | GpuNodes, service_account: str) -> dict[str, Any]:
+    if isinstance(hardware, Topology):
+        limits = {"google.com/tpu": min(hardware.chip.chips_per_host, hardware.chips_per_slice)}
+        selector = {
+            "cloud.google.com/gke-tpu-accelerator": hardware.chip.gke_accelerator,
+            "cloud.google.com/gke-tpu-topology": hardware.slice_shape,
+        }
+    else:
+        limits = {"nvidia.com/gpu": hardware.per_node}
+        selector = {"cloud.google.com/gke-accelerator": GPUS[hardware.gpu]}
+    pod: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "nodeSelector": selector,
+        "containers": [_container(job, limits)],
+    }
+    if isinstance(hardware, GpuNodes):
+        pod["tolerations"] = [
+            {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+        ]
+    if service_account:
+        pod["serviceAccountName"] = service_account
+    if job.storage:
+        pod["volumes"] = [
+            _volume(index, source) for index, source in enumerate(job.storage.values())
+        ]
+    return pod
 
 
 def _container(job: Job, limits: dict[str, int]) -> dict[str, Any]:

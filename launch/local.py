@@ -4,6 +4,7 @@ What a scheduler does for a pod, at small scale: processes know one another thro
 `jax.distributed`, the first failure ends all, and a job that asks to be started again is.
 """
 
+import argparse
 import os
 import shlex
 import signal
@@ -46,8 +47,14 @@ def environments(job: Job, port: int) -> list[dict[str, str]]:
     ]
 
 
-def render(job: Job) -> str:
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds nothing: `--topology` says it all."""
+    del parser
+
+
+def render(job: Job, flags: argparse.Namespace) -> str:
     """The commands as a shell would take them."""
+    del flags
     lines = []
     for variables in environments(job, port=8476):
         pairs = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
@@ -55,8 +62,9 @@ def render(job: Job) -> str:
     return "\n".join([*lines, "wait"]) + "\n"
 
 
-def run(job: Job) -> int:
+def submit(job: Job, flags: argparse.Namespace) -> int:
     """Runs the job to its end; returns 0, or the exit code of the process that failed first."""
+    del flags
     code = EXIT_RESTART
     for attempt in range(job.max_restarts + 1):
         code = _attempt(job)
@@ -102,14 +110,13 @@ def _attempt(job: Job) -> int:
 def _wait(processes: list[subprocess.Popen]) -> int:
     """Waits for all; once one has failed, the others get a minute."""
     first_failure, deadline = 0, float("inf")
-    while any(process.poll() is None for process in processes):
-        time.sleep(0.1)
-        failed = [process.returncode for process in processes if process.returncode]
+    while None in (codes := [process.poll() for process in processes]):
+        failed = [code for code in codes if code]
         if failed and not first_failure:
             first_failure, deadline = failed[0], time.monotonic() + _END_SECONDS
         if time.monotonic() > deadline:
             _signal(processes, signal.SIGKILL)
-    codes = [process.wait() for process in processes]
+        time.sleep(0.1)
     # A lost process is a reason to start again, and so says whoever survived it.
     if EXIT_RESTART in codes:
         return EXIT_RESTART

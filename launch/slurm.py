@@ -4,13 +4,27 @@ Slurm sends SIGTERM before the time limit or a preemption; a run that has saved 
 the restart code, and the script queues itself again.
 """
 
+import argparse
 import shlex
+import subprocess
 
 from launch.job import GRACE_SECONDS, GpuNodes, Job
 from sentidistill_jax.errors import EXIT_RESTART
 
 
-def render(job: Job, *, partition: str = "", time_limit: str = "24:00:00") -> str:
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds `--partition` and `--time_limit`."""
+    group = parser.add_argument_group("--backend=slurm")
+    group.add_argument("--partition", default="", help="the cluster's default if empty")
+    group.add_argument("--time_limit", default="24:00:00", help="HH:MM:SS of one attempt")
+
+
+def submit(job: Job, flags: argparse.Namespace) -> int:
+    """Hands the script to `sbatch`; returns its exit code."""
+    return subprocess.run(["sbatch"], input=render(job, flags), text=True).returncode
+
+
+def render(job: Job, flags: argparse.Namespace) -> str:
     """The script for `sbatch`.
 
     Raises:
@@ -25,14 +39,14 @@ def render(job: Job, *, partition: str = "", time_limit: str = "24:00:00") -> st
         "--ntasks-per-node=1",
         f"--gpus-per-node={hardware.gpu}:{hardware.per_node}",
         "--exclusive",
-        f"--time={time_limit}",
+        f"--time={flags.time_limit}",
         "--requeue",
         "--open-mode=append",
         f"--output={job.name}-%j.log",
         f"--signal=TERM@{GRACE_SECONDS}",
     ]
-    if partition:
-        directives.insert(1, f"--partition={partition}")
+    if flags.partition:
+        directives.insert(1, f"--partition={flags.partition}")
     lines = ["#!/bin/bash", *(f"#SBATCH {directive}" for directive in directives)]
     lines += ["set -u", ""]
     for variable, value in job.environment.items():

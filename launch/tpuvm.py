@@ -4,14 +4,29 @@ Each attempt asks for the hardware anew if it is gone, so that spot capacity tha
 queued for again; the state lies in storage.
 """
 
+import argparse
 import shlex
+import subprocess
 
 from launch.job import GRACE_SECONDS, Job
 from sentidistill_jax.errors import EXIT_USAGE
 from sentidistill_jax.planner.topology import Topology
 
 
-def render(job: Job, *, zone: str, project: str = "", spot: bool = False) -> str:
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds `--zone`, `--project` and `--spot`."""
+    group = parser.add_argument_group("--backend=tpuvm")
+    group.add_argument("--zone", default="", help="such as us-west4-a; needed")
+    group.add_argument("--project", default="", help="gcloud's own if empty")
+    group.add_argument("--spot", action="store_true", help="cheaper, taken away when needed")
+
+
+def submit(job: Job, flags: argparse.Namespace) -> int:
+    """Runs the script here until the job has ended; returns the job's exit code."""
+    return subprocess.run(["bash", "-s"], input=render(job, flags), text=True).returncode
+
+
+def render(job: Job, flags: argparse.Namespace) -> str:
     """The bash script.
 
     Raises:
@@ -20,9 +35,10 @@ def render(job: Job, *, zone: str, project: str = "", spot: bool = False) -> str
     topology = job.hardware
     if not isinstance(topology, Topology):
         raise ValueError("backend=tpuvm needs TPUs, such as v5e:4x4.")
-    if not zone:
+    if not flags.zone:
         raise ValueError("--zone is missing, such as --zone=us-west4-a.")
-    where = [f"--zone={zone}"] + ([f"--project={project}"] if project else [])
+    where = [f"--zone={flags.zone}"]
+    where += [f"--project={flags.project}"] if flags.project else []
     tpus = "gcloud compute tpus"
     queued = f"{tpus} queued-resources"
     create = [
@@ -36,7 +52,7 @@ def render(job: Job, *, zone: str, project: str = "", spot: bool = False) -> str
     else:
         nodes = [f"{job.name}-{index}" for index in range(topology.num_slices)]
         create += [f"--node-count={topology.num_slices}", f"--node-prefix={job.name}"]
-    if spot:
+    if flags.spot:
         create.append("--spot")
     here = shlex.join(where)
     run_on = [

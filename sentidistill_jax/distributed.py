@@ -4,11 +4,11 @@ A process learns its place from, in this order: `SENTIDISTILL_COORDINATOR`,
 `SENTIDISTILL_NUM_PROCESSES` and `SENTIDISTILL_PROCESS_ID` (which the launcher sets on this machine
 and on GPU nodes of a JobSet); Slurm's step variables; the TPU runtime, on its hosts.
 
-Collectives wait for ever for a peer that is gone. A thread of each process therefore writes a beat
-to the coordinator every second and reads those of the others; the first that misses a peer for
-`PEER_SECONDS` says so and ends its process with the code that makes a scheduler start all again.
-It does the same where the process lives but its main thread, in a `watched_loop`, has not begun a
-step for `HANG_SECONDS`: one that hangs keeps all others waiting inside a collective.
+Collectives wait without limit for a peer that is gone. A thread of each process therefore writes a
+heartbeat to the coordinator every second and reads those of the others; the first that misses a
+peer for `PEER_SECONDS` says so and ends its process with the code that makes a scheduler start all
+again. It does the same where the process lives but its main thread, inside a `watchdog`, has not
+begun a step for `HANG_SECONDS`: one that hangs keeps all others waiting inside a collective.
 """
 
 import contextlib
@@ -34,8 +34,8 @@ from sentidistill_jax.errors import EXIT_RESTART
 START_SECONDS = 600  # for all processes to appear: slow hosts pull images for minutes
 PEER_SECONDS = 30  # without a sign of life, after which a peer is taken for lost
 HANG_SECONDS = 1800  # between the beginnings of two steps: a step, its compilation, a checkpoint
-_BEAT_SECONDS = 1.0
-_alone = contextvars.ContextVar("alone", default=False)  # the leader at work for all
+_HEARTBEAT_SECONDS = 1.0
+_alone = contextvars.ContextVar("alone", default=False)  # process 0 at work for all
 _VARIABLES = tuple(f"SENTIDISTILL_{x}" for x in ("COORDINATOR", "NUM_PROCESSES", "PROCESS_ID"))
 
 Arguments = ParamSpec("Arguments")
@@ -95,7 +95,7 @@ class Job:
       cluster: See `detect`.
       start_seconds: For all processes to appear.
       peer_seconds: Without a sign of life, after which a peer is taken for lost.
-      hang_seconds: Without a new step in a `watched_loop`, after which the job is taken for hung.
+      hang_seconds: Without a new step inside a `watchdog`, after which the job is taken for hung.
 
     Raises:
       TimeoutError: If not all processes appear; names those that are missing.
@@ -161,23 +161,23 @@ class Job:
 
     def _watch(self) -> None:
         changed = dict.fromkeys(range(self._count), time.monotonic())
-        beats: dict[int, str] = {}
+        heartbeats: dict[int, str] = {}
         number = 0
-        while not self._ended.wait(_BEAT_SECONDS):
+        while not self._ended.wait(_HEARTBEAT_SECONDS):
             number += 1
             try:
-                self._set("beat", f"{number} {_loop.marks}")
-                latest, ended = self._get("beat"), self._get("ended")
+                self._set("heartbeat", f"{number} {_progress.steps}")
+                latest, ended = self._get("heartbeat"), self._get("ended")
             except jax.errors.JaxRuntimeError:
                 if not self._ended.is_set():
                     self._end("process 0, which coordinates the job, is gone", EXIT_RESTART)
                 return
             now = time.monotonic()
-            for process, beat in latest.items():
-                if beats.get(process) != beat:
-                    beats[process], changed[process] = beat, now
+            for process, heartbeat in latest.items():
+                if heartbeats.get(process) != heartbeat:
+                    heartbeats[process], changed[process] = heartbeat, now
             for process, code in ended.items():
-                if process != self._index and now - changed[process] > _BEAT_SECONDS * 5:
+                if process != self._index and now - changed[process] > _HEARTBEAT_SECONDS * 5:
                     self._end(f"process {process} ended with exit code {code}", int(code))
             lost = [
                 process
@@ -192,13 +192,13 @@ class Job:
                     EXIT_RESTART,
                 )
             # The coordinator lets the others speak first: its end is theirs.
-            patience = self._hang_seconds + (0 if self._index else 5 * _BEAT_SECONDS)
-            if _loop.since is not None and now - _loop.since > patience:
+            patience = self._hang_seconds + (0 if self._index else 5 * _HEARTBEAT_SECONDS)
+            if _progress.since is not None and now - _progress.since > patience:
                 # Shows who waits in a collective, and who hangs elsewhere.
                 faulthandler.dump_traceback(sys.stderr)
-                marks = {process: int(beat.split()[1]) for process, beat in latest.items()}
+                steps = {process: int(text.split()[1]) for process, text in latest.items()}
                 self._end(
-                    f"no step has begun for {self._hang_seconds:g} s: {where_it_hangs(marks)}",
+                    f"no step has begun for {self._hang_seconds:g} s: {hung_processes(steps)}",
                     EXIT_RESTART,
                 )
 
@@ -222,7 +222,7 @@ class Job:
             return
         first = str(error).strip().partition("\n")[0][:200]
         print(f"sentidistill: a collective failed ({first})", file=sys.stderr, flush=True)
-        self._thread.join(self._peer_seconds + 10 * _BEAT_SECONDS)
+        self._thread.join(self._peer_seconds + 10 * _HEARTBEAT_SECONDS)
         self._end("communication between the processes failed", EXIT_RESTART)
 
     def close(self, code: int) -> None:
@@ -233,7 +233,7 @@ class Job:
             try:
                 self._set("ended", str(code))
                 # The coordinator must outlive the others' reading of it.
-                time.sleep(3 * _BEAT_SECONDS if self._index else 8 * _BEAT_SECONDS)
+                time.sleep(3 * _HEARTBEAT_SECONDS if self._index else 8 * _HEARTBEAT_SECONDS)
             except jax.errors.JaxRuntimeError:
                 pass  # the coordinator was faster
             self._ended.set()
@@ -285,41 +285,41 @@ def start(environment: Mapping[str, str] = os.environ) -> Job:
 
 
 @dataclasses.dataclass
-class _Loop:
-    """What the main thread is at."""
+class _Progress:
+    """How far the main thread has come."""
 
-    marks: int = 0  # passed, in all loops together
-    since: float | None = None  # when it passed the last; None outside a loop
+    steps: int = 0  # begun, in all watchdogs together
+    since: float | None = None  # when it began the last; None outside a watchdog
 
 
-_loop = _Loop()
+_progress = _Progress()
 
 
 @contextlib.contextmanager
-def watched_loop() -> Iterator[Callable[[], None]]:
-    """Gives a function that the main thread calls before each thing that all do together.
+def watchdog() -> Iterator[Callable[[], None]]:
+    """Gives `begin_step`, which the main thread calls before each thing that all do together.
 
     Inside, a job of several processes ends if it does not call it for the job's `hang_seconds`.
     """
 
-    def mark() -> None:
-        _loop.marks += 1
-        _loop.since = time.monotonic()
+    def begin_step() -> None:
+        _progress.steps += 1
+        _progress.since = time.monotonic()
 
-    _loop.since = time.monotonic()
+    _progress.since = time.monotonic()
     try:
-        yield mark
+        yield begin_step
     finally:
-        _loop.since = None
+        _progress.since = None
 
 
-def where_it_hangs(marks: Mapping[int, int]) -> str:
-    """Which processes have not come as far as others, from the marks that each has passed."""
-    behind = sorted(process for process, count in marks.items() if count < max(marks.values()))
+def hung_processes(steps: Mapping[int, int]) -> str:
+    """Which processes have begun fewer steps than others, given the steps that each has begun."""
+    behind = sorted(process for process, count in steps.items() if count < max(steps.values()))
     return f"the others wait for {_names(behind)}" if behind else "all wait at the same point"
 
 
-def is_leader() -> bool:
+def is_process_zero() -> bool:
     """Whether this process writes what all have in common."""
     return jax.process_index() == 0
 
@@ -330,16 +330,17 @@ def wait_for_all(point: str) -> None:
         multihost_utils.sync_global_devices(point)
 
 
-def by_leader(function: Callable[Arguments, object]) -> Callable[Arguments, None]:
-    """Process 0 does it for all; the others wait, and may then read what it has written.
+def on_process_zero(function: Callable[Arguments, object]) -> Callable[Arguments, None]:
+    """Decorates a function that process 0 runs for all while the others wait.
 
-    All processes must call it. The leader waits for nobody inside, so that one such function may
-    call another. What it raises ends its process, and that the ones that wait for it.
+    They may then read what it has written. All processes must call it. Process 0 waits for nobody
+    inside, so that one such function may call another. What it raises ends its process, and that
+    the ones that wait for it.
     """
 
     @functools.wraps(function)
     def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
-        if is_leader():
+        if is_process_zero():
             token = _alone.set(True)
             try:
                 function(*args, **kwargs)
@@ -348,3 +349,9 @@ def by_leader(function: Callable[Arguments, object]) -> Callable[Arguments, None
         wait_for_all(f"process 0 has done {function.__qualname__}")
 
     return wrapped
+
+
+# Names of before, until their last caller is gone.
+by_leader, is_leader, watched_loop, where_it_hangs = (
+    on_process_zero, is_process_zero, watchdog, hung_processes,
+)  # fmt: skip

@@ -1,14 +1,11 @@
-"""Finding one's place in a job, and parts of a batch; whole jobs are in tests/multiprocess."""
+"""Finding one's place in a job; whole jobs are in tests/multiprocess."""
 
 import re
 import types
 
-import jax
 import pytest
 
-from launch.__main__ import main as launch
-from sentidistill_jax.distributed import Cluster, barrier, detect, where_it_hangs
-from sentidistill_jax.sharding import batch_part, make_mesh
+from sentidistill_jax.distributed import Cluster, barrier, detect, hung_processes
 
 EXPLICIT = {
     "SENTIDISTILL_COORDINATOR": "host-0:8476",
@@ -51,37 +48,5 @@ def test_a_barrier_names_who_is_missing():
 
 
 def test_who_hangs_is_told_from_the_steps_that_each_has_begun():
-    assert where_it_hangs({0: 7, 1: 6, 2: 7, 3: 5}).endswith("wait for processes 1, 3")
-    assert where_it_hangs({0: 7, 1: 7}) == "all wait at the same point"
-
-
-def test_one_process_reads_whole_batches():
-    assert batch_part(make_mesh({"data": -1}, jax.devices())) == (0, 1)
-
-
-@pytest.mark.parametrize(
-    ("shape", "suggestion"),
-    [
-        ({"data": -1, "tensor": 3}, "data=-1, fsdp=1, tensor=2"),
-        ({"data": 3, "fsdp": 4}, "data=-1, fsdp=4, tensor=1"),
-        ({"fsdp": 16}, "data=-1, fsdp=8, tensor=1"),
-    ],
-)
-def test_an_impossible_mesh_comes_with_one_that_fits(shape, suggestion):
-    with pytest.raises(ValueError, match=re.escape(suggestion)):
-        make_mesh(shape, jax.devices())
-    words = dict(word.split("=") for word in suggestion.split(", "))
-    assert make_mesh({axis: int(n) for axis, n in words.items()}, jax.devices()).size == 8
-
-
-def test_the_local_launcher_runs_prefixes_and_restarts(tmp_path, capfd):
-    """Fails with the restart code the first time, and succeeds the second."""
-    mark = tmp_path / "mark"
-    mine = f"{mark}-$SENTIDISTILL_PROCESS_ID"
-    script = f"echo here; [ -e {mine} ] || {{ touch {mine}; exit 75; }}"
-    arguments = ["--backend=local", "--topology=local:2x1", "--", "sh", "-c", script]
-    assert launch(arguments) == 0
-    shown = capfd.readouterr()
-    assert shown.out.count("[0] here") == shown.out.count("[1] here") == 2
-    assert "restart 1 of 10" in shown.err
-    assert launch(["--backend=local", "--topology=local:1x1", "--", "sh", "-c", "exit 2"]) == 2
+    assert hung_processes({0: 7, 1: 6, 2: 7, 3: 5}).endswith("wait for processes 1, 3")
+    assert hung_processes({0: 7, 1: 7}) == "all wait at the same point"

@@ -1,36 +1,9 @@
-"""The shape of a decoder: what its family fixes, and what every model sets for itself."""
+"""The shape of a decoder: what every model sets for itself, beside what its family fixes."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-
-@dataclasses.dataclass(frozen=True)
-class Family:
-    """What all models of one architecture have in common."""
-
-    model_type: str  # its name in a Hugging Face config.json
-    architecture: str  # the class that transformers computes it with
-    activation: str = "silu"  # of the gated feed-forward layer: silu or gelu_tanh
-    qkv_bias: bool = False
-    qk_norm: bool = False  # normalises each head of queries and keys before the rotation
-    sandwich_norms: bool = False  # also normalises what attention and MLP put out
-    norm_offset: float = 0.0  # norms multiply by offset + scale
-    scaled_embedding: bool = False  # hidden states start as embedding * sqrt(embed_dim)
-
-
-LLAMA = Family("llama", "LlamaForCausalLM")  # Llama 2 and 3, SmolLM2
-QWEN2 = Family("qwen2", "Qwen2ForCausalLM", qkv_bias=True)  # Qwen2 and Qwen2.5
-QWEN3 = Family("qwen3", "Qwen3ForCausalLM", qk_norm=True)
-GEMMA2 = Family(
-    "gemma2", "Gemma2ForCausalLM", activation="gelu_tanh", sandwich_norms=True, norm_offset=1.0,
-    scaled_embedding=True,
-)  # fmt: skip
-GEMMA3 = dataclasses.replace(
-    GEMMA2, model_type="gemma3_text", architecture="Gemma3ForCausalLM", qk_norm=True
-)
-FAMILIES: Mapping[str, Family] = {
-    family.model_type: family for family in (LLAMA, QWEN2, QWEN3, GEMMA2, GEMMA3)
-}
+from sentidistill_jax.models.families import LLAMA, Family
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,19 +69,6 @@ class ModelConfig:
         """Factor of the attention scores."""
         return self.head_dim**-0.5 if self.query_scale is None else self.query_scale
 
-    @property
-    def num_parameters(self) -> int:
-        """Every weight counted once (a tied head is the embedding)."""
-        block = self.embed_dim * self.head_dim * 2 * (self.num_heads + self.num_kv_heads)
-        block += 3 * self.embed_dim * self.mlp_dim
-        block += (4 if self.family.sandwich_norms else 2) * self.embed_dim
-        if self.family.qkv_bias:
-            block += (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
-        if self.family.qk_norm:
-            block += 2 * self.head_dim
-        embeddings = self.vocab_size * self.embed_dim * (1 if self.tie_embeddings else 2)
-        return embeddings + self.num_layers * block + self.embed_dim
-
     def with_layers(self, layers: Sequence[int]) -> "ModelConfig":
         """The same model with only the given layers, in the given order.
 
@@ -122,3 +82,8 @@ class ModelConfig:
             )
         sliding = tuple(self.sliding_layers[layer] for layer in layers if self.sliding_layers)
         return dataclasses.replace(self, num_layers=len(layers), sliding_layers=sliding)
+
+
+def every_nth_is_global(num_layers: int, n: int) -> tuple[bool, ...]:
+    """Sliding layers with a global one after every `n - 1` of them, as in Gemma."""
+    return tuple((layer + 1) % n != 0 for layer in range(num_layers))

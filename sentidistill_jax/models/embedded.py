@@ -62,7 +62,7 @@ def embedded_path(name: str) -> pathlib.Path:
 
 
 def cache_directory() -> pathlib.Path:
-    """Where joined files lie: in XDG_CACHE_HOME, or ~/.cache."""
+    """Folder of joined files: in XDG_CACHE_HOME, or ~/.cache."""
     root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     return pathlib.Path(root) / "sentidistill_jax"
 

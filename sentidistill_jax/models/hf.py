@@ -21,22 +21,52 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from sentidistill_jax.models.config import ModelConfig
+from sentidistill_jax.models.config_files import config_from_hf, config_to_hf
 from sentidistill_jax.models.decoder import Decoder
-from sentidistill_jax.models.hf_config import config_from_hf, config_to_hf
-from sentidistill_jax.models.names import (
-    HEAD,
-    Path,
-    hf_shape,
-    is_stacked,
-    tensor_names,
-    to_hf,
-    to_ours,
-)
+from sentidistill_jax.models.families import HEAD, Path
 from sentidistill_jax.sharding import state_shardings, to_host
 
 _READABLE = ("F32", "BF16", "F16")  # dtypes of stored weights
 _WRITABLE = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 _SHARD_BYTES = 4 * 2**30  # of one weight file, unless a tensor alone is larger
+# Leading dims of our matrices that are inputs: heads and head_dim for o_proj. Hugging Face linear
+# layers are [out, in]; ours are [in, out] with heads kept as a dim.
+_INPUT_DIMS = {
+    "q_proj": 1, "k_proj": 1, "v_proj": 1, "o_proj": 2, "gate_proj": 1, "up_proj": 1, "down_proj": 1
+}  # fmt: skip
+
+
+def tensor_names(config: ModelConfig, path: Path) -> list[str]:
+    """Names of the tensors that make up a parameter: one per layer if it is stacked."""
+    name = config.family.tensor_names[path].hf
+    if not is_stacked(path):
+        return [name]
+    return [name.format(layer=layer) for layer in range(config.num_layers)]
+
+
+def is_stacked(path: Path) -> bool:
+    """Whether a parameter has a leading layers dim."""
+    return path[0] == "layers"
+
+
+def hf_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of the Hugging Face tensor that becomes an array of ours (of one layer)."""
+    if path[-1] not in _INPUT_DIMS:
+        return (math.prod(shape),) if path[-1].endswith("_bias") else shape
+    inputs = _INPUT_DIMS[path[-1]]
+    return math.prod(shape[inputs:]), math.prod(shape[:inputs])
+
+
+def to_ours(path: Path, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A Hugging Face tensor in our layout; a view of it."""
+    return (tensor.T if path[-1] in _INPUT_DIMS else tensor).reshape(shape)
+
+
+def to_hf(path: Path, array: np.ndarray) -> np.ndarray:
+    """An array of ours in the layout of Hugging Face, contiguous."""
+    shape = hf_shape(path, array.shape)
+    tensor = array.reshape(shape[::-1]).T if path[-1] in _INPUT_DIMS else array.reshape(shape)
+    return np.ascontiguousarray(tensor)
 
 
 def abstract_decoder(config: ModelConfig, **options: Any) -> Decoder:
@@ -61,7 +91,7 @@ def load_decoder(
       config: Its shape.
       tensors: Hugging Face tensor name -> function that reads it, [out, in] for linear layers.
       mesh: Where the parameters go.
-      param_dtype: Of the parameters; float32 unless they are only read.
+      param_dtype: Dtype of the parameters; float32 unless they are only read.
       **options: Further arguments of `Decoder`.
 
     Raises:
@@ -267,7 +297,7 @@ def write_hf_directory(
     Args:
       model: What to write.
       directory: Created if needed.
-      dtype: Of the weights: float32 or bfloat16.
+      dtype: Dtype of the stored weights: float32 or bfloat16.
       shard_bytes: A file that would be larger is split, and an index written.
       fields: Further fields of config.json.
 

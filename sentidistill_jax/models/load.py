@@ -71,16 +71,11 @@ def load_model(source: str, mesh: Mesh, **options: Any) -> LoadedModel:
       FileNotFoundError: If there is nothing at `source`.
       ValueError: If what is there is not a model this project computes.
     """
-    path = embedded_path(source) if source in EMBEDDED else pathlib.Path(source)
+    path = _path(source)
     if path.suffix == ".gguf":
         file = GGUFFile(path)
         decoder = load_decoder(file.config, file.tensors(), mesh, **options)
         return LoadedModel(decoder, file.tokenizer(), _hash_files([path]), source)
-    if not path.is_dir():
-        raise FileNotFoundError(
-            f"model {source!r} is none of the embedded models {sorted(EMBEDDED)}, no .gguf file"
-            " and no directory; check the path."
-        )
     config, tensors = read_hf_directory(path)
     decoder = load_decoder(config, tensors, mesh, **options)
     tokenizer = transformers.AutoTokenizer.from_pretrained(path)
@@ -121,6 +116,9 @@ def load_config(source: str) -> ModelConfig:
 
 def _path(source: str) -> pathlib.Path:
     path = embedded_path(source) if source in EMBEDDED else pathlib.Path(source)
-    if not path.exists():
-        raise FileNotFoundError(f"there is no model at {source!r}; check the path.")
+    if not path.is_dir() and path.suffix != ".gguf":
+        raise FileNotFoundError(
+            f"model {source!r} is none of the embedded models {sorted(EMBEDDED)}, no .gguf file"
+            " and no directory; check the path."
+        )
     return path

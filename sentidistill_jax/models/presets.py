@@ -7,20 +7,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from sentidistill_jax.models.config import (
-    GEMMA2,
-    GEMMA3,
-    QWEN2,
-    QWEN3,
-    ModelConfig,
-    RopeScaling,
-)
-
-
-def every_nth_is_global(num_layers: int, n: int) -> tuple[bool, ...]:
-    """Sliding layers with a global one after every `n - 1` of them, as in Gemma."""
-    return tuple((layer + 1) % n != 0 for layer in range(num_layers))
-
+from sentidistill_jax.models.config import ModelConfig, RopeScaling, every_nth_is_global
+from sentidistill_jax.models.families import GEMMA2, GEMMA3, QWEN2, QWEN3
 
 # Small enough for unit tests; dims differ from one another so that a mix-up shows.
 _TINY = ModelConfig(

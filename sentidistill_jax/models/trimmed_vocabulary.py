@@ -67,8 +67,8 @@ def choose_tokens(
     Args:
       tokenizer: With a byte-pair model.
       needed: Ids.
-      frequencies: Of all ids, in any unit.
-      size: Of the result; 0: as small as it can be.
+      frequencies: How often each id occurs, in any unit.
+      size: Number of tokens to keep; 0: as few as can be.
 
     Raises:
       ValueError: If the tokenizer is of another kind, or `size` is too small.

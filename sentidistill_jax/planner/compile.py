@@ -15,8 +15,13 @@ import jax
 from sentidistill_jax import sharding
 from sentidistill_jax.artifact import write_json
 from sentidistill_jax.planner.hlo import Program
-from sentidistill_jax.planner.hlo_collectives import Collective, collectives
-from sentidistill_jax.planner.hlo_memory import Buffer, hbm_traffic, largest_buffers
+from sentidistill_jax.planner.hlo_traffic import (
+    Buffer,
+    Collective,
+    collectives,
+    hbm_traffic,
+    largest_buffers,
+)
 from sentidistill_jax.planner.topology import GIB, Topology, describe
 from sentidistill_jax.planner.workloads import Workload
 
@@ -26,7 +31,7 @@ _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """What is known of a program once it has been compiled for a topology."""
+    """What the compiler says of a program for a topology."""
 
     mesh: dict[str, int]
     fits: bool
@@ -39,9 +44,16 @@ class Compiled:
     unknown_trip_counts: int  # loops that were counted as one round
     seconds: float  # that the compilation took when it was made
 
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Compiled":
+        """What `dataclasses.asdict` gave, read from JSON."""
+        found = [Collective(**entry) for entry in values["collectives"]]
+        largest = [Buffer(**entry) for entry in values["largest"]]
+        return cls(**values | {"collectives": tuple(found), "largest": tuple(largest)})
+
 
 def default_cache() -> pathlib.Path:
-    """Where compiled reports are kept."""
+    """Folder where compiled reports are kept."""
     root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     return pathlib.Path(root) / "sentidistill" / "plans"
 
@@ -70,7 +82,7 @@ def compile_for(
     lowered = workload.lower(mesh)
     path = (cache or default_cache()) / f"{_key(lowered, topology, mesh)}.json"
     if path.is_file():
-        return _read(json.loads(path.read_text()))
+        return Compiled.from_json(json.loads(path.read_text()))
     compiled = _compile(workload, topology, mesh, lowered)
     write_json(path, dataclasses.asdict(compiled))
     return compiled
@@ -145,13 +157,3 @@ def buffers_of_message(message: str) -> tuple[Buffer, ...]:
                 Buffer(shape[1] if shape else "", num_bytes, operator[1] if operator else "")
             )
     return tuple(found[:5])
-
-
-def _read(values: dict[str, Any]) -> Compiled:
-    return Compiled(
-        **values
-        | {
-            "collectives": tuple(Collective(**entry) for entry in values["collectives"]),
-            "largest": tuple(Buffer(**entry) for entry in values["largest"]),
-        }
-    )

@@ -27,7 +27,7 @@ class ArrayType:
 
     @property
     def num_bytes(self) -> int:
-        """Without the padding of the layout."""
+        """Bytes of the array, without the padding of its layout."""
         size = float(_BYTES.get(self.dtype, 1))
         for dim in self.shape:
             size *= dim
@@ -35,13 +35,13 @@ class ArrayType:
 
     @property
     def in_hbm(self) -> bool:
-        """Other memory spaces are marked in the layout: S(1) is on the chip."""
+        """Whether it lies in HBM: the layout marks other memory spaces, S(1) being on the chip."""
         return not re.search(r"S\([1-9]", self.layout)
 
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """One line of a computation."""
+    """One instruction, which is one line of a computation."""
 
     name: str
     result: str  # its type as text
@@ -145,7 +145,7 @@ class Program:
             raise ValueError("the text holds no ENTRY computation; expected that of a program.")
 
     def root(self, computation: str) -> Instruction:
-        """What a computation returns."""
+        """The instruction whose result a computation returns."""
         return next(i for i in self.computations[computation].values() if i.is_root)
 
     def runs(self) -> Iterator[tuple[str, str, float]]:
@@ -191,7 +191,7 @@ class Program:
         return 1.0
 
     def _initial(self, computation: str, loop: Instruction, index: int) -> int:
-        """Where a loop's counter starts: at 0, or at the constant it is given."""
+        """First value of a loop's counter: 0, or the constant it is given."""
         initial = self.computations[computation].get(loop.operands[0])
         if initial is None or initial.opcode != "tuple":
             return 0

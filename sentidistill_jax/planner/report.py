@@ -1,19 +1,18 @@
 """A plan in words and numbers, and the same as a JSON-like value."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 from sentidistill_jax.planner.compile import Compiled
-from sentidistill_jax.planner.roofline import step_time, utilisation
-from sentidistill_jax.planner.search import Tried
+from sentidistill_jax.planner.roofline import step_time, utilization
+from sentidistill_jax.planner.search import Trial
 from sentidistill_jax.planner.topology import GIB, Topology
 from sentidistill_jax.planner.workloads import Workload
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """How long it goes on, and what it costs where a price is given."""
+    """Length of a run, and what it costs where a price is given."""
 
     steps: int  # 0: not known
     price_per_chip_hour: float = 0.0  # 0: not given
@@ -53,7 +52,7 @@ def plan_values(
         estimate: dict[str, float] = {
             "step_seconds": seconds,
             "tokens_per_second": workload.tokens / seconds,
-            "mfu": utilisation(flops, seconds, topology),
+            "mfu": utilization(flops, seconds, topology),
         }
         if run.steps:
             hours = run.steps * seconds / 3600
@@ -119,31 +118,27 @@ def plan_text(values: dict[str, Any], run: Run) -> str:
     return "\n".join(lines)
 
 
-def tried_line(tried: Tried, topology: Topology) -> str:
-    """One setting that was tried."""
-    compiled = tried.compiled
-    peak = f"peak {compiled.peak_bytes / GIB:6.2f} GiB"
-    if not compiled.fits:
-        return f"  no   {peak}              {tried.setting}"
-    time = step_time(compiled, tried.setting.workload.flops(), topology)
-    return f"  fits {peak}  {time.serial * 1e3:8.1f} ms  {tried.setting}"
+def trial_line(trial: Trial, topology: Topology) -> str:
+    """One line of text for a candidate that was compiled."""
+    peak = f"peak {trial.compiled.peak_bytes / GIB:6.2f} GiB"
+    if not trial.compiled.fits:
+        return f"  no   {peak}              {trial.candidate}"
+    return f"  fits {peak}  {_serial_seconds(trial, topology) * 1e3:8.1f} ms  {trial.candidate}"
 
 
-def tried_values(tried: Sequence[Tried], topology: Topology) -> list[dict[str, Any]]:
-    """The settings that were tried, for the JSON report."""
-    return [
-        {
-            "change": str(candidate.setting),
-            "fits": candidate.compiled.fits,
-            "peak_gib": candidate.compiled.peak_bytes / GIB,
-            "serial_step_seconds": step_time(
-                candidate.compiled, candidate.setting.workload.flops(), topology
-            ).serial
-            if candidate.compiled.fits
-            else None,
-        }
-        for candidate in tried
-    ]
+def trial_values(trial: Trial, topology: Topology) -> dict[str, Any]:
+    """The values of a candidate that was compiled, for the JSON report."""
+    fits = trial.compiled.fits
+    return {
+        "change": str(trial.candidate),
+        "fits": fits,
+        "peak_gib": trial.compiled.peak_bytes / GIB,
+        "serial_step_seconds": _serial_seconds(trial, topology) if fits else None,
+    }
+
+
+def _serial_seconds(trial: Trial, topology: Topology) -> float:
+    return step_time(trial.compiled, trial.candidate.workload.flops(), topology).serial
 
 
 def _end(operator: str, length: int = 60) -> str:

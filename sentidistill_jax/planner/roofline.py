@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from sentidistill_jax.planner.compile import Compiled
-from sentidistill_jax.planner.hlo_collectives import Collective
+from sentidistill_jax.planner.hlo_traffic import Collective
 from sentidistill_jax.planner.topology import Topology
 from sentidistill_jax.planner.workloads import Flops
 
@@ -26,23 +26,23 @@ class StepTime:
 
     @property
     def overlapped(self) -> float:
-        """Everything at the same time."""
+        """Seconds of a step in which everything overlaps."""
         return max(self.compute, self.hbm, self.ici, self.dcn)
 
     @property
     def serial(self) -> float:
-        """Communication never overlaps with work on the chip."""
+        """Seconds of a step in which communication never overlaps with work on the chip."""
         return max(self.compute, self.hbm) + self.ici + self.dcn
 
     @property
     def bound_by(self) -> str:
-        """The busiest resource."""
+        """Name of the busiest resource."""
         times = {"compute": self.compute, "HBM": self.hbm, "ICI": self.ici, "DCN": self.dcn}
         return max(times, key=times.__getitem__)
 
 
 def step_time(compiled: Compiled, flops: Flops, topology: Topology) -> StepTime:
-    """The estimate for a program that fits."""
+    """Busy seconds of a step that fits, from the compiled program and published rates."""
     chip = topology.chip
     return StepTime(
         compute=flops.hardware / topology.num_devices / chip.peak_flops,
@@ -68,6 +68,6 @@ def network_time(collectives: Sequence[Collective], network: str, topology: Topo
     return seconds
 
 
-def utilisation(flops: Flops, seconds: float, topology: Topology) -> float:
+def utilization(flops: Flops, seconds: float, topology: Topology) -> float:
     """Model FLOPs utilisation: the model's operations over what the chips could do meanwhile."""
     return flops.model / seconds / (topology.num_devices * topology.chip.peak_flops)

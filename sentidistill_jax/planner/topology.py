@@ -73,7 +73,7 @@ _ALIASES = {"v5": "v5p", "v5litepod": "v5e"}
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """One or more equal slices."""
+    """One or more equal slices of TPU chips."""
 
     chip: Chip
     shape: tuple[int, ...]  # chips along each dim of one slice
@@ -113,7 +113,7 @@ class Topology:
 
     @property
     def slice_shape(self) -> str:
-        """As in GKE's topology label."""
+        """Shape of one slice, as in GKE's topology label."""
         return "x".join(map(str, self.shape))
 
     @property
@@ -128,7 +128,7 @@ class Topology:
 
     @property
     def num_devices(self) -> int:
-        """What JAX counts."""
+        """Devices of all slices, as JAX counts them."""
         return self.num_chips * self.chip.devices_per_chip
 
     @property
@@ -138,7 +138,7 @@ class Topology:
 
     @property
     def accelerator_type(self) -> str:
-        """Of one slice, as Cloud TPU names it: v5litepod-16, v5p-128."""
+        """Type of one slice, as Cloud TPU names it: v5litepod-16, v5p-128."""
         size = self.chips_per_slice * self.chip.cores_per_chip_in_type
         return f"{self.chip.accelerator_type}-{size}"
 

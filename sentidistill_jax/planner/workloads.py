@@ -1,17 +1,18 @@
-"""The programs that a plan is about, with abstract arguments: shapes and placements, no weights."""
+"""What a plan is about: workloads with abstract arguments, shapes and placements but no weights."""
 
+import abc
 import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
+from jax.typing import DTypeLike
 
-from sentidistill_jax import sharding
 from sentidistill_jax.data.batch import Batch
 from sentidistill_jax.data.loader import MAX_LABELS, BatchShape
 from sentidistill_jax.inference import steps
@@ -19,9 +20,17 @@ from sentidistill_jax.inference.batching import ScoreBatch
 from sentidistill_jax.inference.distribution import Keep
 from sentidistill_jax.models.config import ModelConfig
 from sentidistill_jax.models.decoder import Decoder
+from sentidistill_jax.models.flops import (
+    attention_flops,
+    forward_flops,
+    layers_flops,
+    train_step_flops,
+    visible_pairs,
+)
+from sentidistill_jax.models.hf import abstract_decoder
+from sentidistill_jax.sharding import divisible_spec, make_mesh, state_shardings
 from sentidistill_jax.training.objectives import Objective
 from sentidistill_jax.training.optimizer import make_optimizer, make_schedule
-from sentidistill_jax.training.throughput import step_flops
 from sentidistill_jax.training.train_step import TrainState, init_state, jit_step, train_step
 from sentidistill_jax.training.trainable import Lora, Trainable, take_apart
 
@@ -30,64 +39,78 @@ _STEPS = 1000  # of the run, which no size depends on
 
 @dataclasses.dataclass(frozen=True)
 class Flops:
-    """Floating-point operations of one step over all devices; matrix products only."""
+    """Floating-point operations of one step over all devices, as `models.flops` counts them.
+
+    `hardware` takes the masked half of attention as computed, as XLA's attention does. The kernels
+    of accelerators skip it, so there it is an upper bound.
+    """
 
     model: float  # what the mathematics needs: the numerator of MFU
     hardware: float  # with what is masked, or computed once more in the backward pass
 
 
-class Workload(Protocol):
-    """A program to be planned."""
-
-    @property
-    def tokens(self) -> int:
-        """That one step goes over."""
-        ...
-
-    def flops(self) -> Flops:
-        """Of one step."""
-        ...
-
-    def lower(self, mesh: Mesh) -> jax.stages.Lowered:
-        """The program, traced for the mesh."""
-        ...
-
-    def resident(self, mesh: Mesh) -> dict[str, int]:
-        """What lies on one device between steps: name -> bytes."""
-        ...
-
-
-def body_flops(model: ModelConfig, rows: int, seq_length: int) -> float:
-    """Forward pass of the layers as it is computed: masked pairs of positions included."""
-    width, kv_width = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
-    weights = model.embed_dim * (2 * width + 2 * kv_width + 3 * model.mlp_dim)
-    products = model.num_layers * rows * seq_length * 2.0 * weights
-    return products + attention_flops(model, rows, seq_length**2)
-
-
-def attention_flops(model: ModelConfig, rows: int, pairs: float) -> float:
-    """Scores and weighted sums of so many pairs of positions per row, in all layers."""
-    return 4.0 * model.num_layers * rows * pairs * model.num_heads * model.head_dim
-
-
-def masked_pairs(seq_length: int) -> float:
-    """Pairs of positions that are computed although the causal mask hides them."""
-    return seq_length * (seq_length - 1) / 2
-
-
-def head_flops(model: ModelConfig, positions: int) -> float:
-    """Forward pass of the head."""
-    return 2.0 * positions * model.vocab_size * model.embed_dim
-
-
 @dataclasses.dataclass(frozen=True)
-class TrainWorkload:
-    """One update of a student."""
+class Workload(abc.ABC):
+    """A step to be planned."""
+
+    rows_field: ClassVar[str]  # what decides the number of rows, in words of the config
 
     model: ModelConfig
     shape: BatchShape
     top_k: int
     dtype: str
+
+    @property
+    def rows(self) -> int:
+        """Rows of the batch of one step."""
+        return self.shape.global_batch_size
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that one step goes over, padding included."""
+        return self.rows * self.shape.seq_length
+
+    def row_multiple(self, degree: int) -> int:
+        """What the number of rows must be a multiple of, given the data-parallel degree."""
+        return degree
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes of the batch as `models.flops` takes them."""
+        rows, seq_length, scored_length = dataclasses.astuple(self.shape)
+        return {"rows": rows, "seq_length": seq_length, "scored_length": scored_length}
+
+    @property
+    def masked_pairs(self) -> float:
+        """Pairs of positions in the batch that the causal mask hides."""
+        seq_length = self.shape.seq_length
+        return self.rows * (seq_length**2 - visible_pairs(seq_length))
+
+    def _batch_array(self, mesh: Mesh, dtype: DTypeLike, *dims: int) -> Any:
+        """The shape [rows, *dims] of a field of the batch, split by rows."""
+        shape = (self.rows, *dims)
+        placement = NamedSharding(mesh, divisible_spec(("batch",), shape, mesh))
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=placement)
+
+    @abc.abstractmethod
+    def flops(self) -> Flops:
+        """Operations of one step."""
+
+    @abc.abstractmethod
+    def lower(self, mesh: Mesh) -> jax.stages.Lowered:
+        """The step, traced for the mesh."""
+
+    @abc.abstractmethod
+    def resident(self, mesh: Mesh) -> dict[str, int]:
+        """Bytes on one device between steps, by what they hold."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainWorkload(Workload):
+    """One update of a student."""
+
+    rows_field = "data.global_batch_size"
+
     remat: str
     optimizer: str
     micro_batches: int
@@ -99,28 +122,27 @@ class TrainWorkload:
     objective: Objective = Objective()
     num_kinds: int = 32
 
-    @property
-    def tokens(self) -> int:
-        """Of a batch, padding included."""
-        return self.shape.global_batch_size * self.shape.seq_length
+    def row_multiple(self, degree: int) -> int:
+        """Also of the micro-batches that a step goes over one after the other."""
+        return degree * self.micro_batches
 
     def flops(self) -> Flops:
-        """See `training.throughput.step_flops`; hardware also does what is masked or repeated."""
-        rows, seq, scored = dataclasses.astuple(self.shape)
+        """Operations of an update; the backward pass repeats what remat does not keep."""
         params, _, _ = self._parts()
-        model = step_flops(self.model, params, rows=rows, seq_length=seq, scored_length=scored)
-        masked = 3 * attention_flops(self.model, rows, masked_pairs(seq))
-        again = {
+        model = train_step_flops(self.model, params, **self.sizes)
+        masked = 3 * attention_flops(self.model, self.masked_pairs)
+        attention = attention_flops(self.model, self.rows * self.shape.seq_length**2)
+        # No gradient needs the last product of a layer, so it alone is not repeated.
+        last = 2.0 * self.model.num_layers * self.tokens * self.model.embed_dim * self.model.mlp_dim
+        repeated = {
             "none": 0.0,
-            "dots": attention_flops(self.model, rows, seq**2),
-            # No gradient needs the last product of a layer, so it alone is not repeated.
-            "full": body_flops(self.model, rows, seq)
-            - 2.0 * self.model.num_layers * rows * seq * self.model.embed_dim * self.model.mlp_dim,
-        }[self.remat]
-        return Flops(model, model + masked + again)
+            "dots": attention,
+            "full": layers_flops(self.model, self.tokens) + attention - last,
+        }
+        return Flops(model, model + masked + repeated[self.remat])
 
     def lower(self, mesh: Mesh) -> jax.stages.Lowered:
-        """As `training.train` compiles it."""
+        """The update as `training.train` compiles it."""
         state, assemble, optimizer = self._state(mesh)
         step = functools.partial(
             train_step,
@@ -137,7 +159,7 @@ class TrainWorkload:
             return jit_step(step, state, mesh).lower(state, self._batch(mesh))
 
     def resident(self, mesh: Mesh) -> dict[str, int]:
-        """Parameters, optimizer state, average where one is kept, batch."""
+        """Bytes of parameters, optimizer state, average where one is kept, and batch."""
         state, _, _ = self._state(mesh)
         average = {"average": local_bytes(state.average)} if self.ema_decay else {}
         return {
@@ -150,22 +172,20 @@ class TrainWorkload:
     def _parts(self) -> tuple[nnx.State, nnx.State, Callable[[Any, Any], Decoder]]:
         """What is trained and what is not, as shapes, and how a decoder is made of them."""
         # Adapters are placed as they are made; what is abstract lies nowhere, so any mesh will do.
-        mesh = sharding.make_mesh({}, jax.devices()[:1])
+        mesh = make_mesh({}, jax.devices()[:1])
         made: list[Trainable] = []
 
         def parts() -> tuple[nnx.State, nnx.State]:
             decoder = Decoder(
                 self.model, nnx.Rngs(0), dtype=jnp.dtype(self.dtype), remat=self.remat
             )
+            param_dtype = jnp.dtype(self.param_dtype)
             made.append(
                 take_apart(
-                    decoder,
-                    mesh,
-                    frozen=self.frozen,
-                    param_dtype=jnp.dtype(self.param_dtype),
+                    decoder, mesh, frozen=self.frozen, param_dtype=param_dtype,
                     adapters=self.adapters,
                 )
-            )
+            )  # fmt: skip
             return made[0].params, made[0].frozen
 
         params, frozen = jax.eval_shape(parts)
@@ -189,54 +209,41 @@ class TrainWorkload:
         return abstract_state(state, mesh), assemble, optimizer
 
     def _batch(self, mesh: Mesh) -> Batch:
-        rows, seq, scored = dataclasses.astuple(self.shape)
-
-        def of(dtype: Any, *dims: int) -> Any:
-            return _placed(jax.ShapeDtypeStruct((rows, *dims), dtype), mesh, ("batch",))
-
+        _, seq, scored = dataclasses.astuple(self.shape)
+        array = functools.partial(self._batch_array, mesh)
         return Batch(
-            tokens=of(jnp.int32, seq),
-            positions=of(jnp.int32, seq),
-            segment_ids=of(jnp.int32, seq),
-            scored=of(jnp.int32, scored),
-            targets=of(jnp.int32, scored),
-            loss_mask=of(jnp.float32, scored),
-            loss_weights=of(jnp.float32, scored),
-            kind_ids=of(jnp.int32, scored),
-            top_k_ids=of(jnp.int32, scored, self.top_k),
-            top_k_logprobs=of(jnp.float32, scored, self.top_k),
-            tail_logprobs=of(jnp.float32, scored, len(self.objective.temperatures)),
-            label_ids=of(jnp.int32, scored, MAX_LABELS),
-            label_logprobs=of(jnp.float32, scored, MAX_LABELS),
+            tokens=array(jnp.int32, seq),
+            positions=array(jnp.int32, seq),
+            segment_ids=array(jnp.int32, seq),
+            scored=array(jnp.int32, scored),
+            targets=array(jnp.int32, scored),
+            loss_mask=array(jnp.float32, scored),
+            loss_weights=array(jnp.float32, scored),
+            kind_ids=array(jnp.int32, scored),
+            top_k_ids=array(jnp.int32, scored, self.top_k),
+            top_k_logprobs=array(jnp.float32, scored, self.top_k),
+            tail_logprobs=array(jnp.float32, scored, len(self.objective.temperatures)),
+            label_ids=array(jnp.int32, scored, MAX_LABELS),
+            label_logprobs=array(jnp.float32, scored, MAX_LABELS),
         )
 
 
 @dataclasses.dataclass(frozen=True)
-class TeachWorkload:
+class TeachWorkload(Workload):
     """One forward pass of a teacher over packed answers, and what the cache keeps of it."""
 
-    model: ModelConfig
-    shape: BatchShape
-    top_k: int
-    dtype: str
+    rows_field = "teacher.tokens_per_batch / data.seq_length"
+
     temperatures: tuple[float, ...] = (1.0,)
 
-    @property
-    def tokens(self) -> int:
-        """Of a batch, padding included."""
-        return self.shape.global_batch_size * self.shape.seq_length
-
     def flops(self) -> Flops:
-        """No backward pass."""
-        rows, seq, scored = dataclasses.astuple(self.shape)
-        hardware = body_flops(self.model, rows, seq) + head_flops(self.model, rows * scored)
-        masked = attention_flops(self.model, rows, masked_pairs(seq))
-        return Flops(hardware - masked, hardware)
+        """Operations of the forward pass."""
+        model = forward_flops(self.model, **self.sizes)
+        return Flops(model, model + attention_flops(self.model, self.masked_pairs))
 
     def lower(self, mesh: Mesh) -> jax.stages.Lowered:
-        """As `inference.engine` runs it for scored requests."""
-        decoder = abstract_decoder(self.model, dtype=self.dtype, remat="none")
-        graphdef, params = nnx.split(decoder)
+        """The forward pass as `inference.engine` runs it for scored requests."""
+        graphdef, params = nnx.split(abstract_decoder(self.model, dtype=self.dtype))
         with jax.set_mesh(mesh):
             return steps.score.lower(
                 abstract_state(params, mesh),
@@ -247,50 +254,34 @@ class TeachWorkload:
             )
 
     def resident(self, mesh: Mesh) -> dict[str, int]:
-        """Parameters and batch."""
-        params = nnx.state(abstract_decoder(self.model, dtype=self.dtype, remat="none"))
+        """Bytes of parameters and batch."""
+        params = nnx.state(abstract_decoder(self.model, dtype=self.dtype))
         return {
             "parameters": local_bytes(abstract_state(params, mesh)),
             "batch": local_bytes(self._batch(mesh)),
         }
 
     def _batch(self, mesh: Mesh) -> ScoreBatch:
-        rows, seq, scored = dataclasses.astuple(self.shape)
-
-        def of(*dims: int) -> Any:
-            return _placed(jax.ShapeDtypeStruct((rows, *dims), jnp.int32), mesh, ("batch",))
-
+        _, seq, scored = dataclasses.astuple(self.shape)
+        array = functools.partial(self._batch_array, mesh, jnp.int32)
         return ScoreBatch(
-            tokens=of(seq), positions=of(seq), segment_ids=of(seq), predict_from=of(scored),
-            chosen=of(scored, MAX_LABELS + 1), seeds=of(scored), offsets=of(scored),
+            tokens=array(seq), positions=array(seq), segment_ids=array(seq),
+            predict_from=array(scored), chosen=array(scored, MAX_LABELS + 1), seeds=array(scored),
+            offsets=array(scored),
         )  # fmt: skip
-
-
-def abstract_decoder(model: ModelConfig, *, dtype: str, remat: str) -> Decoder:
-    """A decoder whose parameters are shapes."""
-    return nnx.eval_shape(lambda: Decoder(model, nnx.Rngs(0), dtype=jnp.dtype(dtype), remat=remat))
 
 
 def abstract_state(state: Any, mesh: Mesh) -> Any:
     """The same shapes, each with the placement that its logical axes give it on the mesh."""
-
-    def of(leaf: Any) -> Any:
-        if not isinstance(leaf, nnx.Variable):
-            return _placed(leaf, mesh, ())
-        value, axes = leaf.get_value(), leaf.get_metadata().get("axes", ())
-        # Factored moments have fewer dims than their parameter; they are small and replicated.
-        return leaf.replace(_placed(value, mesh, axes if len(axes) == value.ndim else ()))
-
-    return jax.tree.map(of, state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
-
-
-def _placed(leaf: Any, mesh: Mesh, axes: tuple[str | None, ...]) -> jax.ShapeDtypeStruct:
-    spec = sharding.divisible_spec(axes, leaf.shape, mesh) if axes else PartitionSpec()
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        state,
+        state_shardings(state, mesh),
+    )
 
 
 def local_bytes(tree: Any) -> int:
-    """Of one device's shards."""
+    """Bytes of one device's shards of a tree."""
     return sum(
         leaf.dtype.itemsize * math.prod(leaf.sharding.shard_shape(leaf.shape))
         for leaf in jax.tree.leaves(tree)

@@ -4,6 +4,7 @@ import json
 import pathlib
 
 from sentidistill_jax.export import export
+from sentidistill_jax.models.flops import num_parameters
 from sentidistill_jax.models.load import load_model
 from sentidistill_jax.reporting.model_card import model_card
 from sentidistill_jax.reporting.runs import read_scores
@@ -32,7 +33,7 @@ def export_student(source: str, workdir: Workdir, output: pathlib.Path, *, dtype
     evaluated = any(workdir.root.glob("evaluation/*/scores.json"))
     card = model_card(
         output.name,
-        parameters=model.decoder.config.num_parameters,
+        parameters=num_parameters(model.decoder.config),
         fingerprint=model.fingerprint,
         made_from=json.loads(made_from.read_text()) if made_from.is_file() else None,
         scores=[

@@ -7,15 +7,15 @@ from typing import Any
 
 from sentidistill_jax.data.loader import BatchShape
 from sentidistill_jax.models.config import ModelConfig
-from sentidistill_jax.models.hf_config import config_from_hf
+from sentidistill_jax.models.config_files import config_from_hf
 from sentidistill_jax.models.presets import PRESETS
 from sentidistill_jax.planner import search
 from sentidistill_jax.planner.compile import Compiled, compile_for
-from sentidistill_jax.planner.report import Run, plan_text, plan_values, tried_line, tried_values
+from sentidistill_jax.planner.report import Run, plan_text, plan_values, trial_line, trial_values
 from sentidistill_jax.planner.topology import Topology, describe
 from sentidistill_jax.planner.workloads import TeachWorkload, TrainWorkload, Workload
 from sentidistill_jax.settings import Config, float_dtype
-from sentidistill_jax.sharding import make_mesh
+from sentidistill_jax.sharding import data_parallel_degree, make_mesh, mesh_sizes
 from sentidistill_jax.training.objectives import Objective
 from sentidistill_jax.training.student import student_config
 from sentidistill_jax.training.train import cut_of
@@ -27,11 +27,11 @@ from sentidistill_jax.workdir import Workdir
 class PlanOptions:
     """What the command line adds to the config."""
 
-    program: str = "train"  # or teach: the teacher's forward pass over packed answers
+    workload: str = "train"  # or teach: the teacher's forward pass over packed answers
     steps: int = 0
     run_tokens: float = 0.0  # instead of steps: tokens of the run, all epochs together
-    search: int = 0  # most settings to compile in a search; 0: no search
-    remedies: bool = True  # try changes where it does not fit
+    search: int = 0  # most candidates to compile in a search; 0: no search
+    fallbacks: bool = True  # try changes where it does not fit
     price_per_chip_hour: float = 0.0
     currency: str = ""
     cache: pathlib.Path | None = None
@@ -45,53 +45,54 @@ def plan(
     Raises:
       ValueError: If sizes do not fit the topology, the model is not known, or libtpu is missing.
     """
-    workload = workload_of(config, workdir, options.program)
+    workload = workload_of(config, workdir, options.workload)
     mesh = config.mesh.to_dict()
     _check_rows(workload, mesh, topology)
     run = Run(_steps(workload, options), options.price_per_chip_hour, options.currency)
-    asked = search.Setting(workload, mesh)
+    asked = search.Candidate(workload, mesh)
 
-    def compile_setting(setting: search.Setting) -> Compiled:
-        return compile_for(setting.workload, topology, setting.mesh, cache=options.cache)
+    def compile_candidate(candidate: search.Candidate) -> Compiled:
+        return compile_for(candidate.workload, topology, candidate.mesh, cache=options.cache)
 
-    chosen, tried = search.Tried(asked, compile_setting(asked)), []
+    chosen, trials = search.Trial(asked, compile_candidate(asked)), []
     values = plan_values(workload, topology, chosen.compiled, run)
     print(plan_text(values, run), flush=True)
     if options.search:
         print("search", flush=True)
 
-        def resident(setting: search.Setting) -> int:
-            placed = make_mesh(setting.mesh, describe(topology))
-            return sum(setting.workload.resident(placed).values())
+        def resident(candidate: search.Candidate) -> int:
+            placed = make_mesh(candidate.mesh, describe(topology))
+            return sum(candidate.workload.resident(placed).values())
 
-        trying = search.fastest(asked, topology, compile_setting, resident, limit=options.search)
-    elif options.remedies and not chosen.compiled.fits:
+        trying = search.fastest(asked, topology, compile_candidate, resident, limit=options.search)
+    elif options.fallbacks and not chosen.compiled.fits:
         print("what would make it fit", flush=True)
-        trying = search.first_that_fits(asked, topology, compile_setting)
+        trying = search.first_that_fits(asked, topology, compile_candidate)
     else:
         return values
-    for candidate in trying:
-        tried.append(candidate)
-        print(tried_line(candidate, topology), flush=True)
-    found = search.best([chosen, *tried], topology)
-    values["tried"] = tried_values(tried, topology)
+    for trial in trying:
+        trials.append(trial)
+        print(trial_line(trial, topology), flush=True)
+    found = search.best([chosen, *trials], topology)
+    values["tried"] = [trial_values(trial, topology) for trial in trials]
     if found is None:
         print("nothing that was tried fits; take more chips or a smaller seq_length.")
     elif found is not chosen:
-        print(f"best: {found.setting}")
-        values["best"] = plan_values(found.setting.workload, topology, found.compiled, run)
+        best = found.candidate
+        print(f"best: {best}")
+        values["best"] = plan_values(best.workload, topology, found.compiled, run)
         print(plan_text(values["best"], run))
     return values
 
 
-def workload_of(config: Config, workdir: Workdir, program: str) -> Workload:
-    """The program that a config describes.
+def workload_of(config: Config, workdir: Workdir, name: str) -> Workload:
+    """The workload, `train` or `teach`, that a config describes.
 
     Raises:
-      ValueError: If there is no such program, model or dtype.
+      ValueError: If there is no such workload, model or dtype.
     """
     data = config.data
-    if program == "teach":
+    if name == "teach":
         float_dtype("teacher.dtype", config.teacher.dtype)
         rows = config.teacher.tokens_per_batch // data.seq_length
         return TeachWorkload(
@@ -101,8 +102,8 @@ def workload_of(config: Config, workdir: Workdir, program: str) -> Workload:
             dtype=config.teacher.dtype,
             temperatures=tuple(config.cache.temperatures),
         )
-    if program != "train":
-        raise ValueError(f"program={program!r} must be 'train' or 'teach'.")
+    if name != "train":
+        raise ValueError(f"workload={name!r} must be 'train' or 'teach'.")
     for field in ("student.dtype", "student.param_dtype", "optimizer.momentum_dtype"):
         section, name = field.split(".")
         float_dtype(field, config[section][name])
@@ -157,21 +158,14 @@ def student_shape(config: Config, workdir: Workdir) -> ModelConfig:
     return student_config(model_shape(config.student.source, workdir), cut)
 
 
-def _check_rows(workload: Any, mesh: dict[str, int], topology: Topology) -> None:
-    shape, micro = workload.shape, getattr(workload, "micro_batches", 1)
-    data, fsdp, _ = search.mesh_sizes(mesh, topology.num_devices)
-    ways = data * fsdp * micro
-    rows = shape.global_batch_size
-    if rows % ways or not rows:
-        field = (
-            "data.global_batch_size"
-            if isinstance(workload, TrainWorkload)
-            else "teacher.tokens_per_batch / data.seq_length"
-        )
+def _check_rows(workload: Workload, mesh: dict[str, int], topology: Topology) -> None:
+    degree = data_parallel_degree(mesh_sizes(mesh, topology.num_devices))
+    multiple = workload.row_multiple(degree)
+    if workload.rows % multiple or not workload.rows:
         raise ValueError(
-            f"{field}={rows} must be a multiple of {ways} on {topology} (mesh axes data x fsdp ="
-            f" {data * fsdp}, times micro-batches = {micro}); try"
-            f" {max(-(-rows // ways), 1) * ways}."
+            f"{workload.rows_field}={workload.rows} must be a multiple of {multiple} on {topology}"
+            f" (mesh axes data x fsdp = {degree}, times micro-batches = {multiple // degree}); try"
+            f" {max(-(-workload.rows // multiple), 1) * multiple}."
         )
 
 

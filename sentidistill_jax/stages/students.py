@@ -9,6 +9,7 @@ from typing import Any
 from sentidistill_jax.artifact import Artifact, file_fingerprint, write_json
 from sentidistill_jax.distributed import by_leader
 from sentidistill_jax.export import export
+from sentidistill_jax.models.flops import num_parameters
 from sentidistill_jax.models.load import LoadedModel
 from sentidistill_jax.settings import Config
 from sentidistill_jax.sharding import make_mesh
@@ -108,7 +109,7 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
     chosen = watched.interval and watched.select_best
     if not chosen:
         export(model, directory / "model")
-    _finish(artifact, best if chosen else None, model.decoder.config.num_parameters)
+    _finish(artifact, best if chosen else None, num_parameters(model.decoder.config))
     return directory / "model"
 
 

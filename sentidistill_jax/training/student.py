@@ -20,8 +20,12 @@ from sentidistill_jax.models.importance import (
     width_importance,
 )
 from sentidistill_jax.models.load import LoadedModel, tokenizer_fingerprint
-from sentidistill_jax.models.prune import keep_layers
-from sentidistill_jax.models.slicing import AXES, slice_axes, sliced_config
+from sentidistill_jax.models.pruning import (
+    PRUNABLE_AXES,
+    prune_depth,
+    prune_width,
+    width_pruned_config,
+)
 from sentidistill_jax.models.trimmed_vocabulary import (
     TrimmedVocabulary,
     choose_tokens,
@@ -86,7 +90,7 @@ def student_config(config: ModelConfig, cut: Cut) -> ModelConfig:
     sizes = _sizes(config, cut)
     if cut.vocabulary_size:
         sizes["vocab"] = min(cut.vocabulary_size, config.vocab_size)
-    return sliced_config(config, sizes)
+    return width_pruned_config(config, sizes)
 
 
 def cut_student(
@@ -114,7 +118,7 @@ def cut_student(
                 influence = residual_statistics(decoder, sequences, mesh).influence
             layers = choose_layers(cut.num_layers, cut.layer_choice, influence)
         if layers:
-            decoder = keep_layers(decoder, layers)
+            decoder = prune_depth(decoder, layers)
         decoder = _narrow(decoder, model, cut, readers, mesh)
         if cut.vocabulary == "full":
             return dataclasses.replace(model, decoder=decoder)
@@ -138,14 +142,14 @@ def _narrow(
         else:
             importance = importance or width_importance(decoder, sequences, mesh)
             kept[axis] = largest(importance[axis], width)
-    return slice_axes(decoder, kept, mesh, norm_gains=gains) if kept else decoder
+    return prune_width(decoder, kept, mesh, norm_gains=gains) if kept else decoder
 
 
 def _sizes(config: ModelConfig, cut: Cut) -> dict[str, int]:
     """The widths that the cut makes smaller."""
     sizes = {}
     for axis, width in cut.widths.items():
-        full = getattr(config, AXES[axis])
+        full = getattr(config, PRUNABLE_AXES[axis])
         if not 0 <= width <= full:
             raise ValueError(
                 f"student.slice.{axis}={width} must be 1 to {full}, the width of the model (0: all"
@@ -188,7 +192,7 @@ def _trim(
     kept = choose_tokens(model.tokenizer, needed, expected, cut.vocabulary_size)
     return dataclasses.replace(
         model,
-        decoder=slice_axes(decoder, {"vocab": kept}, mesh),
+        decoder=prune_width(decoder, {"vocab": kept}, mesh),
         tokenizer=trim_tokenizer(model.tokenizer, kept),
         trimmed=TrimmedVocabulary(kept, vocab_size, tokenizer_fingerprint(model.tokenizer)),
         # Its ids were those of the whole vocabulary; the tokenizer knows the new ones.

@@ -4,17 +4,14 @@ import time
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jax.typing import DTypeLike
-
-from sentidistill_jax.models.config import ModelConfig
 
 
 class Speed:
     """Measures a loop from step to step.
 
     Args:
-      flops_per_step: That an update needs; see `step_flops`.
+      flops_per_step: What an update needs; see `models.flops.train_step_flops`.
       peak_flops: Per second, of all devices together.
     """
 
@@ -36,38 +33,6 @@ class Speed:
             "speed/tokens_per_second": tokens / seconds,
             "speed/model_flops_utilisation": self._flops_per_step / seconds / self._peak_flops,
         }
-
-
-def step_flops(
-    config: ModelConfig, params: nnx.State, *, rows: int, seq_length: int, scored_length: int
-) -> float:
-    """Floating-point operations that an update needs, whatever is recomputed on the way.
-
-    Matrix products only, a multiplication and an addition being two operations. Attention counts
-    half of all pairs of positions, those that the causal mask leaves, and the head the scored
-    positions. Each product of the forward pass has one in the backward pass for the gradient of its
-    activations; attention has two, and so has a weight that is trained.
-
-    Args:
-      config: Shape of the model.
-      params: What is trained; adapters count as the thin weights they are.
-      rows: Of a batch.
-      seq_length: Positions of a row, padding included.
-      scored_length: Positions of a row that reach the head.
-    """
-    projections = 2 * config.embed_dim * config.head_dim * (config.num_heads + config.num_kv_heads)
-    weights = config.num_layers * (projections + 3 * config.embed_dim * config.mlp_dim)
-    pairs = seq_length * (seq_length + 1) / 2
-    attention = config.num_layers * 2 * config.num_heads * config.head_dim * pairs
-    head = config.vocab_size * config.embed_dim * scored_length
-    products = 2 * (weights * seq_length + head) + 3 * attention
-    for path, variable in nnx.to_flat_state(params):
-        axes = variable.get_metadata()["axes"]
-        if path[0] == "layers" and {"embed", "rank"} & set(axes):  # no norm and no bias
-            products += variable.get_value().size * seq_length
-        elif path == (("embedding",) if config.tie_embeddings else ("lm_head",)):
-            products += head
-    return 2.0 * rows * products
 
 
 def peak_flops(dtype: DTypeLike, *, size: int = 2048, repeats: int = 3) -> float:

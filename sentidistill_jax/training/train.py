@@ -28,6 +28,7 @@ from sentidistill_jax.distributed import watched_loop
 from sentidistill_jax.errors import Interrupted, NonFiniteLossError, Preempted
 from sentidistill_jax.metric_writer import MetricWriter
 from sentidistill_jax.models.decoder import Decoder
+from sentidistill_jax.models.flops import train_step_flops
 from sentidistill_jax.models.load import LoadedModel, load_model
 from sentidistill_jax.settings import Config, float_dtype
 from sentidistill_jax.training.objectives import Objective
@@ -35,7 +36,7 @@ from sentidistill_jax.training.optimizer import make_optimizer, make_schedule
 from sentidistill_jax.training.profiler import StepProfiler
 from sentidistill_jax.training.stop_signals import StopSignals
 from sentidistill_jax.training.student import Cut, cut_student
-from sentidistill_jax.training.throughput import Speed, device_memory, peak_flops, step_flops
+from sentidistill_jax.training.throughput import Speed, device_memory, peak_flops
 from sentidistill_jax.training.train_step import TrainState, init_state, jit_step, train_step
 from sentidistill_jax.training.trainable import Lora, take_apart
 
@@ -261,7 +262,7 @@ def train(
     start_step = int(state.step)
     writer = MetricWriter(workdir, resume_step=start_step)
     speed = Speed(
-        step_flops(
+        train_step_flops(
             model_config,
             parts.params,
             rows=shape.global_batch_size,

@@ -1,6 +1,7 @@
 """Decoders as GGUF files, written as llama.cpp's converter would."""
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import gguf
@@ -22,6 +23,8 @@ _FIELD_OF = {
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
 }
 
 
@@ -38,13 +41,18 @@ def _interleave(weight, heads):
     return stored
 
 
-def write_gguf(path: pathlib.Path, model: Decoder, **changes: Any) -> pathlib.Path:
+def write_gguf(
+    path: pathlib.Path, model: Decoder, names: Mapping[str, str] | None = None, **changes: Any
+) -> pathlib.Path:
     """Writes a decoder and a tokenizer of three words: t, h and their merge th.
 
-    Of `changes`, architecture, pre and rope_scaling are metadata; others are tensors to add.
+    `names` are further Hugging Face names and what they become. Of `changes`, architecture, pre and
+    rope_scaling are metadata; others are tensors to add.
     """
     config = model.config
-    writer = gguf.GGUFWriter(path, changes.pop("architecture", "llama"))
+    architecture = changes.pop("architecture", "llama")
+    field_of = _FIELD_OF | dict(names or {})
+    writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(config.num_layers)
     writer.add_context_length(config.max_position)
     writer.add_embedding_length(config.embed_dim)
@@ -60,17 +68,21 @@ def write_gguf(path: pathlib.Path, model: Decoder, **changes: Any) -> pathlib.Pa
     writer.add_token_list(["t", "h", "th", *fillers])
     writer.add_token_types([1] * config.vocab_size)
     writer.add_token_merges(["t h"])
+    if config.sliding_window:
+        writer.add_sliding_window(config.sliding_window)
     if "rope_scaling" in changes:
         writer.add_rope_scaling_type(changes.pop("rope_scaling"))
     heads = {"self_attn.q_proj": config.num_heads, "self_attn.k_proj": config.num_kv_heads}
     for name, tensor in hf_tensors(model):
-        prefix, kind = "", name.removesuffix(".weight")
-        if kind.startswith("model.layers."):
-            _, _, layer, kind = kind.split(".", 3)
+        prefix, (stem, kind) = "", name.rsplit(".", 1)
+        if stem.startswith("model.layers."):
+            _, _, layer, stem = stem.split(".", 3)
             prefix = f"blk.{layer}."
-        if kind in heads:
-            tensor = _interleave(tensor, heads[kind])
-        writer.add_tensor(f"{prefix}{_FIELD_OF[kind]}.weight", tensor)
+        if architecture == "llama" and stem in heads and kind == "weight":
+            tensor = _interleave(tensor, heads[stem])
+        if stem.endswith("norm"):
+            tensor = tensor + np.float32(config.family.norm_offset)
+        writer.add_tensor(f"{prefix}{field_of[stem]}.{kind}", tensor)
     for name, tensor in changes.items():
         writer.add_tensor(name, tensor)
     writer.write_header_to_file()

@@ -7,6 +7,7 @@ import gguf
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 from gguf_writer import write_gguf
 from goldens import GOLDEN, decoder_of
 from transformers import PreTrainedTokenizerBase
@@ -15,9 +16,13 @@ from sentidistill_jax.inference.engine import Engine, GenerateRequest, ScoreRequ
 from sentidistill_jax.inference.label_scoring import encode, encode_prompt
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.models import load
+from sentidistill_jax.models.config import every_nth_is_global
+from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.embedded import embedded_path
+from sentidistill_jax.models.flops import num_parameters
 from sentidistill_jax.models.gguf import GGUFFile
 from sentidistill_jax.models.hf import hf_tensors, load_decoder
+from sentidistill_jax.models.presets import PRESETS
 from sentidistill_jax.sharding import make_mesh
 
 
@@ -36,6 +41,34 @@ def test_a_decoder_survives_a_gguf_file(name, mesh, tmp_path):
     assert file.config == model.config.__class__(
         **{**vars(model.config), "rms_norm_eps": file.config.rms_norm_eps}
     )
+    read = dict(hf_tensors(load_decoder(file.config, file.tensors(), mesh)))
+    for tensor, value in hf_tensors(model):
+        np.testing.assert_array_equal(read[tensor], value, err_msg=tensor)
+
+
+GEMMA3 = dataclasses.replace(
+    PRESETS["tiny-gemma3"], num_layers=6, sliding_layers=every_nth_is_global(6, 6)
+)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config"),
+    [("qwen2", PRESETS["tiny-qwen2.5"]), ("qwen3", PRESETS["tiny-qwen3"]), ("gemma3", GEMMA3)],
+)
+def test_other_families_survive_a_gguf_file(architecture, config, mesh, tmp_path):
+    """Biases, norms of heads, norms with an offset, sliding layers; no rows are interleaved."""
+    model = Decoder(config, nnx.Rngs(0))
+    names = {}
+    if architecture == "gemma3":
+        names = {
+            "post_attention_layernorm": "post_attention_norm",
+            "pre_feedforward_layernorm": "ffn_norm",
+            "post_feedforward_layernorm": "post_ffw_norm",
+        }
+    path = write_gguf(tmp_path / "model.gguf", model, names, architecture=architecture)
+    file = GGUFFile(path)
+    epsilon = file.config.rms_norm_eps
+    assert file.config == dataclasses.replace(config, rms_norm_eps=epsilon)
     read = dict(hf_tensors(load_decoder(file.config, file.tensors(), mesh)))
     for tensor, value in hf_tensors(model):
         np.testing.assert_array_equal(read[tensor], value, err_msg=tensor)
@@ -165,7 +198,7 @@ def test_special_tokens_are_one_token(real):
 
 def test_logits_are_those_of_transformers_and_text_is_sensible(real, mesh):
     model = load.load_model(real.name, mesh)
-    assert model.decoder.config.num_parameters == real.parameters
+    assert num_parameters(model.decoder.config) == real.parameters
     engine = Engine(model.decoder, mesh, pad_id=2)
     ids = np.arange(0, model.decoder.config.vocab_size, 4096)
     requests = [

@@ -16,7 +16,7 @@ from sentidistill_jax.models.importance import (
     residual_statistics,
     width_importance,
 )
-from sentidistill_jax.models.prune import keep_layers
+from sentidistill_jax.models.pruning import prune_depth
 from sentidistill_jax.sharding import make_mesh
 
 RNG = np.random.default_rng(0)
@@ -52,7 +52,7 @@ def test_statistics_are_those_of_a_plain_computation(model, mesh):
     table = np.asarray(model.embedding.get_value())
     stream = [np.concatenate([table[tokens] for tokens in SEQUENCES])]
     for layers in ((0,), (0, 1), (0, 1, 2)):
-        first = keep_layers(plain, layers)
+        first = prune_depth(plain, layers)
         hidden = [
             first(jnp.asarray(tokens)[None], jnp.arange(len(tokens))[None])[0][0]
             for tokens in SEQUENCES

@@ -61,29 +61,3 @@ def test_activations_are_split_where_they_divide():
         assert place(np.zeros((1, 3))).addressable_shards[0].data.shape == (1, 3)
     outside = np.zeros((1, 3))
     assert constrain(outside, ("batch", "kv_heads")) is outside  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("shape", "expected"),
-    [
-        ({"data": -1, "tensor": 2}, {"data": 4, "fsdp": 1, "tensor": 2}),
-        ({"fsdp": 8}, {"data": 1, "fsdp": 8, "tensor": 1}),
-    ],
-)
-def test_mesh_sizes(shape, expected):
-    assert dict(make_mesh(shape).shape) == expected
-
-
-@pytest.mark.parametrize(
-    ("shape", "message"),
-    [
-        ({"model": 8}, r"unknown axes \['model'\]; expected \['data', 'fsdp', 'tensor'\]"),
-        ({"data": 3}, r"needs 3 devices .* got 8"),
-        ({"data": -1, "tensor": 3}, r"needs 3 devices \(or a multiple"),
-        ({"data": -1, "fsdp": -1}, r"at most one -1"),
-        ({"data": 0}, r"positive sizes"),
-    ],
-)
-def test_impossible_meshes_are_refused(shape, message):
-    with pytest.raises(ValueError, match=message):
-        make_mesh(shape)

@@ -8,8 +8,13 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 
 from sentidistill_jax.planner.hlo import Program
-from sentidistill_jax.planner.hlo_collectives import collectives, replica_group, ring_bytes
-from sentidistill_jax.planner.hlo_memory import hbm_traffic, largest_buffers
+from sentidistill_jax.planner.hlo_traffic import (
+    collectives,
+    hbm_traffic,
+    largest_buffers,
+    replica_group,
+    ring_bytes,
+)
 
 # A loop of 6 rounds (2 to 8) around a gather, a sum over a mesh axis in each, one asynchronous
 # gather in two fusions, and a sum between two slices.

@@ -1,8 +1,8 @@
 import pytest
 
 from sentidistill_jax.planner.compile import Compiled, buffers_of_message, needed_bytes
-from sentidistill_jax.planner.hlo_collectives import Collective
-from sentidistill_jax.planner.roofline import step_time, utilisation
+from sentidistill_jax.planner.hlo_traffic import Collective
+from sentidistill_jax.planner.roofline import step_time, utilization
 from sentidistill_jax.planner.topology import GIB, Topology
 from sentidistill_jax.planner.workloads import Flops
 
@@ -27,7 +27,7 @@ def test_a_step_by_hand():
     )
     assert (time.compute, time.hbm, time.ici, time.dcn) == (1.5, 1.0, 3.0, 1.0)
     assert (time.overlapped, time.serial, time.bound_by) == (3.0, 5.5, "ICI")
-    assert utilisation(flops, time.serial, TOPOLOGY) == pytest.approx(1 / 5.5)
+    assert utilization(flops, time.serial, TOPOLOGY) == pytest.approx(1 / 5.5)
 
 
 MESSAGE = """RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in space hbm.

@@ -1,4 +1,4 @@
-"""Shapes that the planner takes a config's student to have."""
+"""Workloads that the planner takes a config to describe."""
 
 import dataclasses
 from typing import Any
@@ -7,8 +7,9 @@ import pytest
 
 from configs import base
 from sentidistill_jax.models.presets import PRESETS
+from sentidistill_jax.planner.topology import Topology
 from sentidistill_jax.planner.workloads import TrainWorkload
-from sentidistill_jax.stages.plan import workload_of
+from sentidistill_jax.stages.plan import PlanOptions, plan, workload_of
 from sentidistill_jax.workdir import Workdir
 
 
@@ -53,3 +54,30 @@ def test_layers_keep_their_windows(tmp_path):
 def test_what_cannot_be_planned_is_refused(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         planned(tmp_path, "gemma-3-1b", **changes)
+
+
+@pytest.mark.parametrize(
+    ("workload", "changes", "message"),
+    [
+        (
+            "train",
+            {"global_batch_size": 24, "micro_batches": 2},
+            r"data.global_batch_size=24 must be a multiple of 32 on v5e:4x4 \(mesh axes data x"
+            r" fsdp = 16, times micro-batches = 2\); try 32\.",
+        ),
+        (
+            "teach",
+            {"seq_length": 512},
+            r"teacher.tokens_per_batch / data.seq_length=4 must be a multiple of 16 on v5e:4x4",
+        ),
+        ("serve", {}, r"workload='serve' must be 'train' or 'teach'"),
+    ],
+)
+def test_rows_that_devices_cannot_share_are_refused(tmp_path, workload, changes, message):
+    config: Any = base.get_config()
+    config.student.update(source="smollm2-135m")
+    config.teacher.update(source="smollm2-135m", tokens_per_batch=2048)
+    config.data.update(changes)
+    options = PlanOptions(workload=workload)
+    with pytest.raises(ValueError, match=message):
+        plan(config, Workdir(tmp_path), Topology.parse("v5e:4x4"), options)

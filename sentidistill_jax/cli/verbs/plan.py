@@ -1,6 +1,6 @@
 """sentidistill plan: what a config needs on a topology, compiled for it on any machine.
 
-Compiles the training step of --config (or the teacher's forward pass, --program=teach) for
+Compiles the training step of --config (or the teacher's forward pass, --workload=teach) for
 --topology, without an accelerator and without weights: peak memory per device, what takes it,
 collectives with their bytes, and an estimate of step time and of the whole run. Where it does not
 fit, changes are tried until one does. Needs libtpu: pip install 'sentidistill-jax[tpu]'.
@@ -27,7 +27,7 @@ def _flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_enum(
-        "program", "train", ["train", "teach"], "What is planned.", flag_values=values
+        "workload", "train", ["train", "teach"], "What is planned.", flag_values=values
     )
     flags.DEFINE_integer("steps", 0, "Steps of the whole run.", 0, flag_values=values)
     flags.DEFINE_float(
@@ -37,7 +37,7 @@ def _flags(values: flags.FlagValues) -> None:
         "search", 0, "Find the fastest setting, compiling at most so many.", 0, flag_values=values
     )
     flags.DEFINE_bool(
-        "remedies", True, "Try changes where the config does not fit.", flag_values=values
+        "fallbacks", True, "Try changes where the config does not fit.", flag_values=values
     )
     flags.DEFINE_float("price", 0.0, "Of one chip for one hour.", 0.0, flag_values=values)
     flags.DEFINE_string("currency", "", "Of --price.", flag_values=values)
@@ -53,11 +53,11 @@ def _run(values: flags.FlagValues) -> None:
     from sentidistill_jax.stages.plan import PlanOptions, plan
 
     options = PlanOptions(
-        program=values.program,
+        workload=values.workload,
         steps=values.steps,
         run_tokens=values.run_tokens,
         search=values.search,
-        remedies=values.remedies,
+        fallbacks=values.fallbacks,
         price_per_chip_hour=values.price,
         currency=values.currency,
         cache=pathlib.Path(values.cache_dir) if values.cache_dir else None,

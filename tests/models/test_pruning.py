@@ -1,4 +1,4 @@
-"""Cuts along logical axes: what is kept is what was there, in every parameter."""
+"""Pruned decoders: what is kept is what was there, in every parameter."""
 
 import dataclasses
 
@@ -8,8 +8,9 @@ import pytest
 from flax import nnx
 from goldens import decoder_of, golden, logits_and_gradients
 
-from sentidistill_jax.models.hf import read_hf_directory, write_hf_directory
-from sentidistill_jax.models.slicing import slice_axes
+from sentidistill_jax.models.flops import num_parameters
+from sentidistill_jax.models.hf import hf_tensors, read_hf_directory, write_hf_directory
+from sentidistill_jax.models.pruning import prune_depth, prune_width
 from sentidistill_jax.sharding import make_mesh, state_shardings
 
 
@@ -21,6 +22,40 @@ def mesh():
 @pytest.fixture(scope="module")
 def model(mesh):
     return decoder_of("llama_untied", mesh, remat="dots")
+
+
+@pytest.mark.parametrize("layers", [(0, 2), (2, 0), (1, 1, 1, 1), [0, 1, 2]])
+def test_kept_layers_are_those_of_the_model_and_the_rest_is_unchanged(model, layers):
+    student = prune_depth(model, layers)
+    assert student.config == dataclasses.replace(model.config, num_layers=len(layers))
+    assert (student.dtype, student.remat) == (model.dtype, "dots")
+    before, after = dict(hf_tensors(model)), dict(hf_tensors(student))
+    assert len(after) == 3 + 9 * len(layers)
+    for name, value in after.items():
+        if name.startswith("model.layers."):
+            _, _, layer, rest = name.split(".", 3)
+            name = f"model.layers.{layers[int(layer)]}.{rest}"
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+
+
+def test_a_student_has_the_placements_of_its_model(model):
+    def placements(decoder):
+        flat = nnx.to_flat_state(nnx.state(decoder))
+        return {path: variable.get_value().sharding for path, variable in flat}
+
+    assert placements(prune_depth(model, (0, 2))) == placements(model)
+
+
+@pytest.mark.parametrize("layers", [(), (3,), (-1, 0), (0, 1, 2, 3)])
+def test_layers_that_do_not_exist_are_refused(model, layers):
+    with pytest.raises(ValueError, match=r"student\.layers=.* must name layers from 0 to 2"):
+        prune_depth(model, layers)
+
+
+def test_what_is_not_a_layer_is_shared_with_the_model(model):
+    student = prune_depth(model, (0,))
+    assert student.embedding.get_value() is model.embedding.get_value()
+    assert student.lm_head.get_value() is model.lm_head.get_value()
 
 
 def arrays(model):
@@ -42,7 +77,7 @@ def test_full_widths_change_no_bit(model, mesh):
         "mlp": np.tile(np.arange(config.mlp_dim), (config.num_layers, 1)),
         "kv_heads": np.arange(config.num_kv_heads),
     }
-    same = slice_axes(model, full, mesh)
+    same = prune_width(model, full, mesh)
     assert (same.config, same.dtype, same.remat) == (config, model.dtype, "dots")
     before, after = arrays(model), arrays(same)
     assert before.keys() == after.keys()
@@ -57,7 +92,7 @@ def test_every_axis_is_cut_everywhere(model, mesh):
     kv = np.array([[layer % 2] for layer in range(layers)])
     gains = np.linspace(1, 2, layers + 1)
     kept = {"embed": embed, "vocab": vocab, "mlp": mlp, "kv_heads": kv}
-    student = slice_axes(model, kept, mesh, norm_gains=gains)
+    student = prune_width(model, kept, mesh, norm_gains=gains)
     assert student.config == dataclasses.replace(
         model.config, vocab_size=2, embed_dim=3, mlp_dim=2, num_kv_heads=1, num_heads=group,
         rms_norm_eps=model.config.rms_norm_eps * model.config.embed_dim / 3,
@@ -132,8 +167,8 @@ def test_cutting_what_is_zero_leaves_the_logits_of_every_family(name, tmp_path):
         kept["embed"] = rest(config.embed_dim, embed)
         gain = np.sqrt(config.embed_dim / len(kept["embed"]))
         gains = np.full((config.num_layers + 1,), gain)
-    student = slice_axes(zeroed, kept, mesh, norm_gains=gains)
-    assert student.config.num_parameters < config.num_parameters
+    student = prune_width(zeroed, kept, mesh, norm_gains=gains)
+    assert num_parameters(student.config) < num_parameters(config)
     got, _, _ = logits_and_gradients(student, tokens, mesh)
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
     before, _, _ = logits_and_gradients(teacher, tokens, mesh)
@@ -145,11 +180,11 @@ def test_cutting_what_is_zero_leaves_the_logits_of_every_family(name, tmp_path):
 @pytest.mark.parametrize("name", ["gemma2", "gemma3"])
 def test_channels_of_a_scaled_stream_are_not_cut(name, mesh):
     with pytest.raises(ValueError, match="student.slice.embed=3 cannot be done: .* of gemma"):
-        slice_axes(decoder_of(name, mesh), {"embed": np.arange(3)}, mesh)
+        prune_width(decoder_of(name, mesh), {"embed": np.arange(3)}, mesh)
 
 
 def test_parts_lie_where_the_rules_say_and_the_rest_is_shared(model, mesh):
-    student = slice_axes(model, {"mlp": np.arange(8)}, mesh)
+    student = prune_width(model, {"mlp": np.arange(8)}, mesh)
     expected = dict(nnx.to_flat_state(state_shardings(nnx.state(student), mesh)))
     for path, variable in nnx.to_flat_state(nnx.state(student)):
         assert variable.get_value().sharding == expected[path].get_value(), path
@@ -166,4 +201,4 @@ def test_parts_lie_where_the_rules_say_and_the_rest_is_shared(model, mesh):
 )
 def test_what_is_not_there_is_refused(model, mesh, kept, message):
     with pytest.raises(ValueError, match=message):
-        slice_axes(model, {axis: np.array(ids, int) for axis, ids in kept.items()}, mesh)
+        prune_width(model, {axis: np.array(ids, int) for axis, ids in kept.items()}, mesh)

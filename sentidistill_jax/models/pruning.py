@@ -1,7 +1,7 @@
-"""Decoders with fewer channels, heads or tokens, cut along logical axes."""
+"""Pruned decoders: fewer layers, or fewer channels, heads and tokens along logical axes."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,8 +15,8 @@ from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.hf import abstract_decoder
 from sentidistill_jax.sharding import state_shardings
 
-# Axis that can be cut -> the field of the config that says how long it is.
-AXES: Mapping[str, str] = {
+# Axis whose width can be pruned -> the field of the config that says how long it is.
+PRUNABLE_AXES: Mapping[str, str] = {
     "vocab": "vocab_size",
     "embed": "embed_dim",
     "mlp": "mlp_dim",
@@ -24,26 +24,51 @@ AXES: Mapping[str, str] = {
 }
 
 
-def sliced_config(config: ModelConfig, sizes: Mapping[str, int]) -> ModelConfig:
-    """The shape of a decoder after a cut.
+def prune_depth(model: Decoder, layers: Sequence[int]) -> Decoder:
+    """A decoder with only the given layers of `model`, in the given order.
+
+    The embedding, the head and the final norm are not copied: both models hold the same arrays,
+    so donating those of one deletes those of the other.
+
+    Args:
+      model: Stays as it is.
+      layers: Indices into its layers; repeats are allowed.
+
+    Raises:
+      ValueError: If there are none, or one does not exist.
+    """
+    smaller = abstract_decoder(model.config.with_layers(layers), **model.options)
+    index = jnp.asarray(list(layers))
+
+    def pruned(path: tuple[Any, ...], variable: nnx.Variable) -> nnx.Variable:
+        if path[0] != "layers":
+            return variable
+        value = variable.get_value()
+        return variable.replace(jax.device_put(jnp.take(value, index, axis=0), value.sharding))
+
+    return _filled(smaller, model, pruned)
+
+
+def width_pruned_config(config: ModelConfig, sizes: Mapping[str, int]) -> ModelConfig:
+    """The shape of a decoder after width pruning.
 
     The epsilon of norms, which divide by a mean over channels, grows by old / new width. That of
     norms of heads is the same number, so it grows too; it only counts where a head is nearly zero.
 
     Args:
       config: Before.
-      sizes: Axis of `AXES` -> its length after.
+      sizes: Axis of `PRUNABLE_AXES` -> its length after.
 
     Raises:
       ValueError: If an axis is unknown or not as long, or the family cannot do with fewer channels.
     """
     for axis, size in sizes.items():
-        if axis not in AXES:
-            raise ValueError(f"axis {axis!r} cannot be cut; expected one of {list(AXES)}.")
-        full = getattr(config, AXES[axis])
+        if axis not in PRUNABLE_AXES:
+            raise ValueError(f"axis {axis!r} cannot be cut; expected one of {list(PRUNABLE_AXES)}.")
+        full = getattr(config, PRUNABLE_AXES[axis])
         if not 1 <= size <= full:
             raise ValueError(f"{axis}={size} must be 1 to {full}, its length before the cut.")
-    changes: dict[str, Any] = {AXES[axis]: size for axis, size in sizes.items()}
+    changes: dict[str, Any] = {PRUNABLE_AXES[axis]: size for axis, size in sizes.items()}
     if sizes.get("embed", config.embed_dim) != config.embed_dim:
         family = config.family
         if family.scaled_embedding or family.sandwich_norms:
@@ -59,7 +84,7 @@ def sliced_config(config: ModelConfig, sizes: Mapping[str, int]) -> ModelConfig:
     return dataclasses.replace(config, **changes)
 
 
-def slice_axes(
+def prune_width(
     model: Decoder,
     kept: Mapping[str, np.ndarray],
     mesh: Mesh,
@@ -77,7 +102,8 @@ def slice_axes(
 
     Args:
       model: Stays as it is.
-      kept: Axis of `AXES` -> indices [n], or [layers, n] where layers differ (mlp, kv_heads).
+      kept: Axis of `PRUNABLE_AXES` -> indices [n], or [layers, n] where layers differ (mlp,
+        kv_heads).
       mesh: Where the parameters go.
       norm_gains: Factors of the norms of every layer and of the final one, [layers + 1]; only
         with `embed`.
@@ -86,9 +112,10 @@ def slice_axes(
       ValueError: If an axis is unknown or cannot be cut, or an index is not one of it.
     """
     config = model.config
-    smaller = sliced_config(config, {axis: kept[axis].shape[-1] for axis in kept})
+    sizes = {axis: indices.shape[-1] for axis, indices in kept.items()}
+    smaller = abstract_decoder(width_pruned_config(config, sizes), **model.options)
     for axis, indices in kept.items():
-        size = getattr(config, AXES[axis])
+        size = getattr(config, PRUNABLE_AXES[axis])
         if indices.min() < 0 or indices.max() >= size:
             raise ValueError(f"indices of {axis} must be some of 0 to {size - 1}.")
     along = dict(kept)
@@ -98,10 +125,9 @@ def slice_axes(
         group = config.num_heads // config.num_kv_heads
         heads = kept["kv_heads"][..., None] * group + np.arange(group)
         along["heads"] = heads.reshape(*heads.shape[:-2], -1)
-    graphdef, state = nnx.split(abstract_decoder(smaller, **model.options))
-    placements = dict(nnx.to_flat_state(state_shardings(state, mesh)))
+    placements = dict(nnx.to_flat_state(state_shardings(nnx.state(smaller), mesh)))
 
-    def cut(path: tuple[Any, ...], variable: nnx.Variable) -> nnx.Variable:
+    def pruned(path: tuple[Any, ...], variable: nnx.Variable) -> nnx.Variable:
         axes = variable.get_metadata()["axes"]
         value = variable.get_value()
         for number, axis in enumerate(axes):
@@ -114,11 +140,20 @@ def slice_axes(
             return variable
         return variable.replace(jax.device_put(value, placements[path].get_value()))
 
-    flat = nnx.to_flat_state(nnx.state(model))
-    return nnx.merge(graphdef, nnx.from_flat_state([(path, cut(path, v)) for path, v in flat]))
+    return _filled(smaller, model, pruned)
+
+
+def _filled(
+    abstract: Decoder,
+    model: Decoder,
+    pruned: Callable[[tuple[Any, ...], nnx.Variable], nnx.Variable],
+) -> Decoder:
+    """An abstract decoder with what `pruned` makes of each parameter of `model`."""
+    state = [(path, pruned(path, v)) for path, v in nnx.to_flat_state(nnx.state(model))]
+    return nnx.merge(nnx.graphdef(abstract), nnx.from_flat_state(state))
 
 
 def _take(value: jax.Array, indices: jax.Array, axis: int) -> jax.Array:
     if indices.ndim == 1:
         return jnp.take(value, indices, axis=axis)
-    return jax.vmap(lambda layer, of: jnp.take(layer, of, axis=axis - 1))(value, indices)
+    return jax.vmap(lambda layer, index: jnp.take(layer, index, axis=axis - 1))(value, indices)
