@@ -44,13 +44,13 @@ from sentidistill_jax.data.teacher_cache import (
     select_top_p,
     verify,
 )
-from sentidistill_jax.data.teacher_cache.codec import make_codec
-from sentidistill_jax.data.teacher_cache.serialization import (
+from sentidistill_jax.data.teacher_cache.codec import (
     decode_records,
     encode_record,
+    make_codec,
     read_header,
 )
-from sentidistill_jax.data.teacher_cache.values import closed_kl
+from sentidistill_jax.data.teacher_cache.small import closed_kl
 
 VOCAB = 128_256
 CANDIDATES = 64
