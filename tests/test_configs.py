@@ -20,7 +20,7 @@ from sentidistill_jax.stages.corpus import check_stage
 from sentidistill_jax.teacher.annotate import LabelTeacher
 from sentidistill_jax.training.objectives import Objective
 from sentidistill_jax.training.optimizer import make_optimizer, make_schedule
-from sentidistill_jax.training.profiler import StepProfiler
+from sentidistill_jax.training.throughput import StepProfiler
 from sentidistill_jax.training.train import check_batch_size
 from sentidistill_jax.training.trainable import Lora, trainable_filter
 

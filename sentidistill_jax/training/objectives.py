@@ -9,13 +9,15 @@ from jax.sharding import Mesh
 
 from sentidistill_jax.data.batch import Batch
 from sentidistill_jax.training import losses
-from sentidistill_jax.training.distill_loss import DistillTargets, LabelTargets, LossTerms
-from sentidistill_jax.training.fused_head import fused_distill_loss
-from sentidistill_jax.training.sparse_teacher import (
+from sentidistill_jax.training.distill_loss import (
+    DistillTargets,
+    LabelTargets,
+    LossTerms,
     SparseTeacher,
     at_temperature,
     renormalize_top_k,
 )
+from sentidistill_jax.training.fused_head import fused_distill_loss
 
 Progress = float | jax.Array  # fraction of the run that is done
 # KnowDist learns what the teacher writes; ICLDist also which label word it would choose.

@@ -32,10 +32,15 @@ from sentidistill_jax.models.load import LoadedModel, load_model
 from sentidistill_jax.settings import Config, float_dtype
 from sentidistill_jax.training.objectives import Objective
 from sentidistill_jax.training.optimizer import make_optimizer, make_schedule
-from sentidistill_jax.training.profiler import StepProfiler
 from sentidistill_jax.training.stop_signals import StopSignals
 from sentidistill_jax.training.student import Cut, cut_student
-from sentidistill_jax.training.throughput import Speed, device_memory, peak_flops, step_flops
+from sentidistill_jax.training.throughput import (
+    Speed,
+    StepProfiler,
+    device_memory,
+    peak_flops,
+    step_flops,
+)
 from sentidistill_jax.training.train_step import TrainState, init_state, jit_step, train_step
 from sentidistill_jax.training.trainable import Lora, take_apart
 
