@@ -19,7 +19,7 @@ from sentidistill_jax.inference.batching import ScoreBatch
 from sentidistill_jax.inference.distribution import Keep
 from sentidistill_jax.models.config import ModelConfig
 from sentidistill_jax.models.decoder import Decoder
-from sentidistill_jax.training.objectives import Objective
+from sentidistill_jax.training.objectives import CachedObjective, Objective
 from sentidistill_jax.training.optimizer import make_optimizer, make_schedule
 from sentidistill_jax.training.throughput import step_flops
 from sentidistill_jax.training.train_step import TrainState, init_state, jit_step, train_step
@@ -96,7 +96,7 @@ class TrainWorkload:
     ema_decay: float = 0.0
     frozen: tuple[str, ...] = ()
     adapters: Lora | None = None
-    objective: Objective = Objective()
+    objective: Objective = CachedObjective()
     num_kinds: int = 32
 
     @property

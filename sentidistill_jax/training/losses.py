@@ -120,6 +120,12 @@ DIVERGENCES: dict[str, Divergence] = {
     "skew_reverse_kl": skew_reverse_kl,
     "tvd": total_variation,
 }
+_UNITS = {"tvd": "mass"}  # of those that are not in nats
+
+
+def unit_of(divergence: str) -> str:
+    """Unit of a divergence, as the names of metrics end in it: nats, or a probability mass."""
+    return _UNITS.get(divergence, "nats")
 
 
 def sampled_divergence(

@@ -58,7 +58,7 @@ def take_apart(
     """Splits a decoder into what is trained and what is not.
 
     Args:
-      decoder: Float32; shares its arrays with the result where they keep their dtype.
+      decoder: Float32; cast in place, so that no array lies in memory twice.
       mesh: Where they lie.
       frozen: Regular expressions of parameters that stay as they are.
       param_dtype: Of the parameters; adapters are float32.
@@ -70,6 +70,7 @@ def take_apart(
     """
     graphdef, state = nnx.split(decoder)
     state = jax.tree.map(lambda array: array.astype(param_dtype), state)
+    nnx.update(decoder, state)
     if adapters is None:
         params, rest = nnx.split_state(state, trainable_filter(frozen), ...)
         if not jax.tree.leaves(params):
