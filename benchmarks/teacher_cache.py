@@ -28,6 +28,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import polynomial_layout
+from dense_teacher import draw, reduce_dense
 from reporting import Report
 
 from sentidistill_jax.data.teacher_cache import (
@@ -36,10 +37,8 @@ from sentidistill_jax.data.teacher_cache import (
     CacheRecord,
     CacheWriter,
     SparseTargets,
-    draw,
     open_cache,
     record_key,
-    reduce_dense,
     sampled_targets,
     select_top_p,
     verify,

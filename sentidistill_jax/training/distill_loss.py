@@ -65,7 +65,7 @@ def at_temperature(
 def renormalize_top_k(teacher: SparseTeacher) -> SparseTeacher:
     """The teacher conditioned on its kept entries: none of its mass is in the tail.
 
-    The student stays normalised over the vocabulary, so mass it leaves in the tail still costs it.
+    The student stays normalized over the vocabulary, so mass it leaves in the tail still costs it.
     Not for `reverse_kl`, which is infinite then.
     """
     normalizer = jax.nn.logsumexp(teacher.top_k_logprobs, axis=-1, keepdims=True)
@@ -217,7 +217,7 @@ class LabelTargets(NamedTuple):
     """The teacher's choice among the label words."""
 
     label_ids: Int[Array, "rows labels"]  # first token of each label word; -1 marks padding
-    label_logprobs: Float[Array, "rows labels"]  # normalised over the labels
+    label_logprobs: Float[Array, "rows labels"]  # normalized over the labels
 
 
 class DistillTargets(NamedTuple):

@@ -1,7 +1,7 @@
 """Head and distillation loss in one: no array of all logits, in either pass.
 
 Rows go through the head in chunks. Each chunk's gradients are computed while its logits are at
-hand, in the forward pass: three matrix products a chunk, where a rematerialised chunk takes four,
+hand, in the forward pass: three matrix products a chunk, where a rematerialized chunk takes four,
 and the head's gradient sums up in float32. The backward pass only scales what is there.
 
 Over a mesh, rows are sharded over `data` and `fsdp`, the vocabulary over `tensor`.

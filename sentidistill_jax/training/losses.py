@@ -1,6 +1,6 @@
 """Distances between a student and a teacher, per position, in nats.
 
-Every divergence takes the logprobs of student and teacher, normalised over the last axis, computes
+Every divergence takes the logprobs of student and teacher, normalized over the last axis, computes
 in float32 and leaves masking and reduction to its caller: [*positions, outcomes] to [*positions].
 An outcome of logprob -inf has no mass and is ignored, also by gradients.
 The outcomes are the whole vocabulary, or the few entries of a cached teacher with the rest of the
@@ -46,7 +46,7 @@ def jsd(
     *,
     beta: float = 0.5,
 ) -> Float[Array, "*positions"]:
-    """Generalised Jensen-Shannon divergence, bounded by log 2.
+    """Generalized Jensen-Shannon divergence, bounded by log 2.
 
     beta KL(teacher || m) + (1 - beta) KL(student || m), with m = beta teacher + (1 - beta) student.
 
@@ -165,7 +165,7 @@ def label_kl(
 
     Args:
       label_logits: The student's raw scores of the label words.
-      teacher_label_logprobs: Normalised over the labels.
+      teacher_label_logprobs: Normalized over the labels.
       label_ids: First token of each label word; -1 marks padding.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What is minimised: the seam between a training step and its teacher.
+"""What is minimized: the seam between a training step and its teacher.
 
 A step asks an `Objective` twice: for the teacher's signal on a batch, and for the loss of the
 student's hidden states given that signal. `CachedObjective` reads the signal from the batch, which
@@ -66,7 +66,7 @@ class Normalizers:
 
 
 class Objective:
-    """What a step minimises, and where its teacher's opinion comes from; subclass and register it.
+    """What a step minimizes, and where its teacher's opinion comes from; subclass and register it.
 
     `teacher` is a pytree of arrays that `teacher_signal` reads and nothing changes, placed on the
     mesh. It travels in the state of the step, which takes its memory; None where a batch says all.
@@ -184,7 +184,7 @@ class CachedObjective(Objective):
         if self.renormalize_top_k and self.divergence == "reverse_kl":
             raise ValueError(
                 "objective.divergence='reverse_kl' is infinite where the student has mass and the"
-                " teacher none, as outside a renormalised top-k; set"
+                " teacher none, as outside a renormalized top-k; set"
                 " objective.renormalize_top_k=False or take another divergence."
             )
         if self.sampled and self.divergence != "forward_kl":

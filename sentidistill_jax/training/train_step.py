@@ -87,7 +87,7 @@ def train_step(
 ) -> tuple[TrainState, dict[str, Any]]:
     """Gradients of a batch, summed over micro-batches, and the update they give.
 
-    Sums are normalised by the counts of the whole batch, so the number of micro-batches changes
+    Sums are normalized by the counts of the whole batch, so the number of micro-batches changes
     rounding only.
 
     Args:
@@ -95,7 +95,7 @@ def train_step(
       batch: Rows must be a multiple of `micro_batches`.
       assemble: The decoder from `state.params` and `state.frozen`.
       optimizer: Its state is in `state`.
-      objective: What is minimised.
+      objective: What is minimized.
       num_kinds: Length of the per-kind metrics.
       total_steps: Of the run, for what the objective changes in its course.
       ema_decay: Of the average, if the state keeps one. It is lower in the first steps,

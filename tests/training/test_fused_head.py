@@ -50,7 +50,7 @@ def assert_equal(got, expected, tolerance=1e-5):
 
 
 def compiled_text(function, *args):
-    """The optimised program, as the compiler prints it."""
+    """The optimized program, as the compiler prints it."""
     return str(function.lower(*args).compile().as_text())
 
 

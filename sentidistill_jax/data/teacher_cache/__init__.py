@@ -22,8 +22,6 @@ from sentidistill_jax.data.teacher_cache.records import (
     record_key,
 )
 from sentidistill_jax.data.teacher_cache.selection import (
-    draw,
-    reduce_dense,
     sampled_targets,
     select_top_k,
     select_top_p,
@@ -45,11 +43,9 @@ __all__ = [
     "SparseTargets",
     "VerifyReport",
     "describe",
-    "draw",
     "inspect",
     "open_cache",
     "record_key",
-    "reduce_dense",
     "sampled_targets",
     "select_top_k",
     "select_top_p",

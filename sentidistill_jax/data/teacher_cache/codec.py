@@ -119,7 +119,7 @@ class Header(NamedTuple):
 
 
 def encode_record(record: CacheRecord, codec: Codec) -> bytes:
-    """Serialises a record; docs/data_formats.md has the layout."""
+    """Serializes a record; docs/data_formats.md has the layout."""
     labels = record.labels
     targets = codec.encode_targets(record.targets.sorted_by_id())
     prompt_id, kind = record.prompt_id.encode(), record.kind.encode()

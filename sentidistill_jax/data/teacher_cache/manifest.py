@@ -182,7 +182,7 @@ def _field(values: Any, name: str) -> Any:
 
 
 def seal(values: Mapping[str, Any]) -> bytes:
-    """Serialises JSON values together with their checksum; equal values give equal bytes."""
+    """Serializes JSON values together with their checksum; equal values give equal bytes."""
     text = json.dumps(values, sort_keys=True, allow_nan=False)
     sealed = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "values": values}
     return (json.dumps(sealed, sort_keys=True, allow_nan=False, indent=1) + "\n").encode()
@@ -221,7 +221,7 @@ class RecordSummary(NamedTuple):
 
     @classmethod
     def of(cls, record: CacheRecord) -> "RecordSummary":
-        """Summarises a record that the writer has checked."""
+        """Summarizes a record that the writer has checked."""
         counts = record.targets.counts
         return cls(record.key, record.kind, len(record.tokens), len(counts), int(counts.max()))
 
