@@ -6,14 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def draw(logprobs: np.ndarray, num_draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws token ids, int32 [n, num_draws], from dense logprobs [n, vocab]."""
-    cumulative = np.cumsum(np.exp(logprobs, dtype=np.float64), axis=1)
-    uniform = rng.random((len(logprobs), num_draws)) * cumulative[:, -1:]
-    rows = [np.searchsorted(c, u, side="right") for c, u in zip(cumulative, uniform, strict=True)]
-    return np.stack(rows).astype(np.int32)
-
-
 def reduce_dense(
     logprobs: np.ndarray,
     *,

@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import polynomial_layout
-from dense_teacher import draw, reduce_dense
+from dense_teacher import reduce_dense
 from reporting import Report
 
 from sentidistill_jax.data.teacher_cache import (
@@ -37,6 +37,7 @@ from sentidistill_jax.data.teacher_cache import (
     CacheRecord,
     CacheWriter,
     SparseTargets,
+    draw,
     open_cache,
     record_key,
     sampled_targets,

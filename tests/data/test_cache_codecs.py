@@ -14,8 +14,7 @@ from cache_records import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.dense_teacher import draw
-from sentidistill_jax.data.teacher_cache import SparseTargets, sampled_targets
+from sentidistill_jax.data.teacher_cache import SparseTargets, draw, sampled_targets
 from sentidistill_jax.data.teacher_cache.codec import make_codec
 from sentidistill_jax.data.teacher_cache.small import (
     DEPTH_NATS,

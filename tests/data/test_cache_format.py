@@ -18,9 +18,9 @@ import pytest
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 from cache_records import log_softmax, make_manifest, make_records
 
-from benchmarks.dense_teacher import draw
 from sentidistill_jax.data.teacher_cache import (
     CacheWriter,
+    draw,
     open_cache,
     sampled_targets,
 )

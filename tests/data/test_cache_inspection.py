@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from cache_records import log_softmax, make_manifest, make_records, write_cache
 
-from benchmarks.dense_teacher import draw
 from sentidistill_jax.data.teacher_cache import (
     CacheWriter,
+    draw,
     inspect,
     sampled_targets,
     verify,

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from cache_records import exact_targets, log_softmax
 
-from benchmarks.dense_teacher import draw, reduce_dense
+from benchmarks.dense_teacher import reduce_dense
 from sentidistill_jax.data.teacher_cache import (
     SparseTargets,
+    draw,
     sampled_targets,
     select_top_k,
     select_top_p,

@@ -22,6 +22,7 @@ from sentidistill_jax.data.teacher_cache.records import (
     record_key,
 )
 from sentidistill_jax.data.teacher_cache.selection import (
+    draw,
     sampled_targets,
     select_top_k,
     select_top_p,
@@ -43,6 +44,7 @@ __all__ = [
     "SparseTargets",
     "VerifyReport",
     "describe",
+    "draw",
     "inspect",
     "open_cache",
     "record_key",
