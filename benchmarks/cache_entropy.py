@@ -28,7 +28,7 @@ import numpy as np
 from reporting import Report
 from teacher_cache import captured
 
-from sentidistill_jax.data.teacher_cache import SparseTargets, values
+from sentidistill_jax.data.teacher_cache import SparseTargets, small
 from sentidistill_jax.data.teacher_cache.bits import rice_bits
 from sentidistill_jax.data.teacher_cache.records import first_entries
 
@@ -153,7 +153,7 @@ def main() -> None:
     for name, bits in zones(records, vocab).items():
         say(f"ids, zones: {name}", bits)
 
-    coder = values.RootLevels((1.0,))
+    coder = small.RootLevels((1.0,))
     streams = [coder.encode(record)[1] for record in records]
     step, level = (np.concatenate(parts) for parts in zip(*streams, strict=True))
     level = np.minimum(level, 4095)
@@ -165,11 +165,11 @@ def main() -> None:
     for name, classes in [("frequency", frequency), ("step", step[rows]), ("largest", largest)]:
         say(f"levels given {name}, ideal", entropy_within(level, classes))
     for bound in (2e-4, 3e-4, 4e-4):
-        values.MAX_KL_NATS = bound
+        small.MAX_KL_NATS = bound
         encoded = [coder.encode(record) for record in records]
         kl = np.concatenate(
             [
-                values.closed_kl(
+                small.closed_kl(
                     record.logprobs,
                     coder.decode(parts, tails, record.counts)[0],
                     record.tail_logprobs[:, 0],

@@ -2,7 +2,7 @@
 
 naive           log_softmax over all logits, then gathers: what one writes first
 plain           `distill_loss`: a hand-written gradient, still all logits at once
-rematerialized  `rematerialized_distill_loss`: lax.scan and jax.checkpoint
+rematerialized  chunks through jax.checkpoint: what automatic differentiation alone can do
 fused           `fused_distill_loss`
 
 Memory is `temp_size_in_bytes` of the compiled program and needs no run, so `--no-time` reports
@@ -23,11 +23,15 @@ import jax.numpy as jnp
 from sentidistill_jax.training.distill_loss import (
     DistillTargets,
     LossTerms,
+    SparseTeacher,
     distill_loss,
-    rematerialized_distill_loss,
 )
-from sentidistill_jax.training.fused_head import default_chunk_rows, fused_distill_loss
-from sentidistill_jax.training.sparse_teacher import SparseTeacher
+from sentidistill_jax.training.fused_head import (
+    default_chunk_rows,
+    fused_distill_loss,
+    join_rows,
+    split_rows,
+)
 
 MIB = 2**20
 
@@ -45,6 +49,28 @@ def naive_distill_loss(hidden, head_weight, targets, weights):
     forward_kl += jnp.exp(teacher.tail_logprob) * (teacher.tail_logprob - tail)
     ce = -jnp.take_along_axis(logprobs, targets.tokens[:, None], axis=-1)[:, 0]
     return jnp.sum(weights.ce * ce + weights.divergence * forward_kl), None
+
+
+def rematerialized_distill_loss(
+    hidden, head_weight, targets, weights, *, chunk_rows: int, **options
+):
+    """`distill_loss` in chunks whose logits the backward pass computes once more.
+
+    What automatic differentiation alone can do against the memory of the logits, and so the
+    reference for `fused_head.fused_distill_loss`: four products a chunk instead of three, and the
+    head's gradient sums up in its own dtype.
+
+    The arguments are those of `distill_loss`, and most rows in a chunk.
+    """
+
+    @jax.checkpoint
+    def chunk_loss(hidden, targets, weights):
+        return distill_loss(hidden, head_weight, targets, weights, **options)
+
+    losses_of_chunks, terms = jax.lax.map(
+        lambda chunk: chunk_loss(*chunk), split_rows((hidden, targets, weights), chunk_rows)
+    )
+    return jnp.sum(losses_of_chunks), join_rows(terms, len(hidden))
 
 
 def example(rows: int, vocab: int, embed: int, k: int):

@@ -25,7 +25,7 @@ from sentidistill_jax.data.batch import Batch
 from sentidistill_jax.models.config import ModelConfig
 from sentidistill_jax.models.flops import num_parameters
 from sentidistill_jax.models.hf import abstract_decoder
-from sentidistill_jax.training.objectives import Objective
+from sentidistill_jax.training.objectives import CachedObjective
 from sentidistill_jax.training.optimizer import make_optimizer
 from sentidistill_jax.training.train_step import init_state, train_step
 from sentidistill_jax.training.trainable import Lora, Trainable, take_apart
@@ -74,7 +74,7 @@ def plan(mesh: jax.sharding.Mesh, batch: Batch, *, remat: str, **how: Any) -> An
         train_step,
         assemble=kept[0].assemble,
         optimizer=optimizer,
-        objective=Objective(),
+        objective=CachedObjective(),
         num_kinds=4,
         total_steps=100,
     )

@@ -28,6 +28,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import polynomial_layout
+from dense_teacher import reduce_dense
 from reporting import Report
 
 from sentidistill_jax.data.teacher_cache import (
@@ -39,18 +40,17 @@ from sentidistill_jax.data.teacher_cache import (
     draw,
     open_cache,
     record_key,
-    reduce_dense,
     sampled_targets,
     select_top_p,
     verify,
 )
-from sentidistill_jax.data.teacher_cache.codec import make_codec
-from sentidistill_jax.data.teacher_cache.serialization import (
+from sentidistill_jax.data.teacher_cache.codec import (
     decode_records,
     encode_record,
+    make_codec,
     read_header,
 )
-from sentidistill_jax.data.teacher_cache.values import closed_kl
+from sentidistill_jax.data.teacher_cache.small import closed_kl
 
 VOCAB = 128_256
 CANDIDATES = 64

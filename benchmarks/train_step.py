@@ -49,7 +49,7 @@ from sentidistill_jax.models.load import load_model
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.training.distill_loss import DistillTargets, LossTerms
 from sentidistill_jax.training.fused_head import fused_distill_loss
-from sentidistill_jax.training.objectives import Objective
+from sentidistill_jax.training.objectives import CachedObjective
 from sentidistill_jax.training.optimizer import make_optimizer
 from sentidistill_jax.training.train_step import TrainState, init_state, train_step
 from sentidistill_jax.training.trainable import Trainable, take_apart
@@ -148,7 +148,7 @@ class Ours:
             train_step,
             assemble=parts.assemble,
             optimizer=optimizer,
-            objective=Objective(alpha=0.5),
+            objective=CachedObjective(alpha=0.5),
             num_kinds=1,
             total_steps=len(self._batches),
         )

@@ -18,10 +18,10 @@ from sentidistill_jax.settings import Config, float_dtype
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.stages.corpus import check_stage
 from sentidistill_jax.teacher.annotate import LabelTeacher
-from sentidistill_jax.training.objectives import Objective
+from sentidistill_jax.training.objectives import make_objective
 from sentidistill_jax.training.optimizer import make_optimizer, make_schedule
-from sentidistill_jax.training.profiler import StepProfiler
-from sentidistill_jax.training.train import check_batch_size
+from sentidistill_jax.training.throughput import StepProfiler
+from sentidistill_jax.training.train import TrainSettings, check_batch_size
 from sentidistill_jax.training.trainable import Lora, trainable_filter
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -105,11 +105,11 @@ def test_names_in_it_are_known(path):
 @every_config
 def test_values_are_accepted(path):
     for config in runs(path):
-        check_batch_size(config, make_mesh({"data": 1}, jax.devices()[:1]))
+        check_batch_size(TrainSettings.of(config), make_mesh({"data": 1}, jax.devices()[:1]))
         for section in ("teacher", "student"):
             float_dtype(f"{section}.dtype", config[section].dtype)
         SamplingConfig(**config.generation.to_dict())
-        objective = Objective(**config.objective.to_dict())
+        objective = make_objective(config.objective.to_dict())
         assert set(objective.temperatures) <= set(config.cache.temperatures)
         for task in config.annotate.tasks:
             nothing: Any = None

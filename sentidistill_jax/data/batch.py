@@ -31,4 +31,4 @@ class Batch:
     top_k_logprobs: Float[Array, "batch scored k"]  # full vocabulary, temperature 1; -inf = padding
     tail_logprobs: Float[Array, "batch scored temperatures"]  # at those of the objective
     label_ids: Int[Array, "batch scored labels"]  # -1 = padding; all -1 off answer positions
-    label_logprobs: Float[Array, "batch scored labels"]  # normalised over the labels
+    label_logprobs: Float[Array, "batch scored labels"]  # normalized over the labels

@@ -207,7 +207,7 @@ class PackedBatches:
 def calibrated_answer(record: CacheRecord, ids: np.ndarray, logprobs: np.ndarray) -> np.ndarray:
     """The record's distributions with the answer's mass moved among the label words.
 
-    All label words together keep the mass the teacher gave them, so the row stays normalised.
+    All label words together keep the mass the teacher gave them, so the row stays normalized.
     """
     if record.labels is None:
         return logprobs

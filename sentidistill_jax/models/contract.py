@@ -24,7 +24,7 @@ WEIGHT_PRODUCT = "weight_product"
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class AdaptedWeight:
-    """weight + down up, never added up: see training/lora.py."""
+    """weight + down up, never added up: see training/trainable.py."""
 
     weight: jax.Array  # [*inputs, *outputs]
     down: jax.Array  # [*inputs, rank]

@@ -29,7 +29,7 @@ from sentidistill_jax.models.flops import (
 )
 from sentidistill_jax.models.hf import abstract_decoder
 from sentidistill_jax.sharding import divisible_spec, make_mesh, state_shardings
-from sentidistill_jax.training.objectives import Objective
+from sentidistill_jax.training.objectives import CachedObjective, Objective
 from sentidistill_jax.training.optimizer import make_optimizer, make_schedule
 from sentidistill_jax.training.train_step import TrainState, init_state, jit_step, train_step
 from sentidistill_jax.training.trainable import Lora, Trainable, take_apart
@@ -119,7 +119,7 @@ class TrainWorkload(Workload):
     ema_decay: float = 0.0
     frozen: tuple[str, ...] = ()
     adapters: Lora | None = None
-    objective: Objective = Objective()
+    objective: Objective = CachedObjective()
     num_kinds: int = 32
 
     def row_multiple(self, degree: int) -> int:

@@ -23,6 +23,7 @@ _CURVES = {
     "train/loss": "Loss",
     "train/ce_nats": "Cross-entropy on the teacher's text, nats a token",
     "train/divergence_nats": "Divergence from the teacher's distribution, nats a token",
+    "train/divergence_mass": "Total variation from the teacher's distribution, mass a token",
     "train/label_kl_nats": "KL over label words, nats an answer",
     "train/gradient_norm": "Norm of the gradient",
 }

@@ -19,7 +19,7 @@ from sentidistill_jax.settings import Config
 from sentidistill_jax.stages.vocabularies import refuse_trimmed
 from sentidistill_jax.teacher.annotate import Annotation, LabelTeacher
 from sentidistill_jax.teacher.server_capture import ServerCapture
-from sentidistill_jax.training.objectives import Objective
+from sentidistill_jax.training.objectives import make_objective
 from sentidistill_jax.workdir import Workdir
 
 
@@ -131,9 +131,9 @@ def teach_from_endpoint(config: Config, workdir: Workdir) -> None:
         offer = capture.offer
         print(f"teach {config.stage}: {endpoint.model} gives {_what(offer.token_targets)}"
               f" ({offer.reason})")  # fmt: skip
-        objective = Objective(**config.objective.to_dict())
+        objective = make_objective(config.objective.to_dict())
         if not offer.token_targets and objective.needs_distributions:
-            print(f"  training needs --config.objective.alpha=0, it is {objective.alpha}")
+            print(f"  training needs --config.objective.alpha=0, it is {config.objective.alpha}")
         kept, counts = capture.ask(prompts, {text.id: text.text for text in texts})
         if not kept:
             raise ValueError(

@@ -40,11 +40,14 @@ from sentidistill_jax.stages.sentibench import (
     provenance,
     served_subject,
 )
-from sentidistill_jax.stages.students import student_caches, trained_fingerprint
+from sentidistill_jax.stages.students import (
+    initial_student,
+    student_caches,
+    trained_fingerprint,
+)
 from sentidistill_jax.stages.teacher import Teacher, make_engine, run_by_askers
 from sentidistill_jax.teacher.annotate import WordScorer
 from sentidistill_jax.teacher.calibration import ensemble
-from sentidistill_jax.training.train import load_student
 from sentidistill_jax.workdir import Workdir
 
 # Label logprobs [texts, labels] of the binary sentiment task.
@@ -126,7 +129,7 @@ def evaluate_student(name: str, config: Config, workdir: Workdir) -> None:
     with config.unlocked():
         config.student.source = workdir.model_source(source)
     mesh = sharding.make_mesh(config.mesh)
-    model = load_student(config, mesh, list(cut_by))
+    model = initial_student(config, mesh, list(cut_by))
     engine = make_engine(model, mesh, config.evaluation.tokens_per_batch)
     scores = functools.partial(score_labels, engine, model.tokenizer)
     subject = local_subject(config, engine, model)

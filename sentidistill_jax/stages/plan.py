@@ -16,9 +16,8 @@ from sentidistill_jax.planner.topology import Topology, describe
 from sentidistill_jax.planner.workloads import TeachWorkload, TrainWorkload, Workload
 from sentidistill_jax.settings import Config, float_dtype
 from sentidistill_jax.sharding import data_parallel_degree, make_mesh, mesh_sizes
-from sentidistill_jax.training.objectives import Objective
-from sentidistill_jax.training.student import student_config
-from sentidistill_jax.training.train import cut_of
+from sentidistill_jax.training.objectives import make_objective
+from sentidistill_jax.training.student import Cut, student_config
 from sentidistill_jax.training.trainable import Lora
 from sentidistill_jax.workdir import Workdir
 
@@ -120,7 +119,7 @@ def workload_of(config: Config, workdir: Workdir, name: str) -> Workload:
         micro_batches=data.micro_batches,
         frozen=tuple(config.optimizer.frozen),
         adapters=Lora(**config.lora.to_dict()) if config.lora.rank else None,
-        objective=Objective(**config.objective.to_dict()),
+        objective=make_objective(config.objective.to_dict()),
     )
 
 
@@ -148,7 +147,7 @@ def student_shape(config: Config, workdir: Workdir) -> ModelConfig:
     Raises:
       ValueError: If its source is not known, cannot be cut so, or only caches tell how small it is.
     """
-    cut = cut_of(config)
+    cut = Cut.of(config.student)
     if cut.vocabulary == "corpus" and not cut.vocabulary_size:
         raise ValueError(
             "student.vocabulary='corpus' leaves the number of tokens to the caches; set"

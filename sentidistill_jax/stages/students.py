@@ -3,20 +3,23 @@
 import json
 import pathlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from jax.sharding import Mesh
 
 from sentidistill_jax.artifact import Artifact, file_fingerprint, write_json
 from sentidistill_jax.distributed import by_leader
 from sentidistill_jax.export import export
 from sentidistill_jax.models.flops import num_parameters
 from sentidistill_jax.models.load import LoadedModel
-from sentidistill_jax.settings import Config
+from sentidistill_jax.settings import Config, float_dtype
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.stages.endpoint import served, teacher_settings
 from sentidistill_jax.stages.sentibench import development_protocol, development_scores
 from sentidistill_jax.stages.teacher import make_engine
-from sentidistill_jax.training.train import check_batch_size, cut_of, train
+from sentidistill_jax.training.student import Cut, load_student
+from sentidistill_jax.training.train import CacheSource, TrainSettings, check_batch_size, train
 from sentidistill_jax.workdir import Workdir
 
 # Sections that decide what a student becomes; a run may go on with others changed. Of the mesh only
@@ -44,7 +47,7 @@ def student_caches(config: Config, workdir: Workdir) -> dict[pathlib.Path, str]:
     Raises:
       FileNotFoundError: If one is not finished.
     """
-    if not cut_of(config).needs_texts:
+    if not Cut.of(config.student).needs_texts:
         return {}
     stages = config.student.caches or config.data.caches.to_dict() or (config.stage,)
     found = {}
@@ -59,13 +62,23 @@ def student_caches(config: Config, workdir: Workdir) -> dict[pathlib.Path, str]:
     return found
 
 
+def initial_student(config: Config, mesh: Mesh, caches: Sequence[pathlib.Path]) -> LoadedModel:
+    """The student before training, cut by what is in these caches."""
+    student = config.student
+    dtype = float_dtype("student.dtype", student.dtype)
+    return load_student(
+        student.source, Cut.of(student), mesh, caches, dtype=dtype, remat=student.remat
+    )
+
+
 def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
     """Trains `config.name` from its caches; resumes; returns the model directory.
 
     Raises:
       ArtifactMismatchError: If a run of that name was begun with other settings or another cache.
     """
-    check_batch_size(config, make_mesh(config.mesh))
+    mesh = make_mesh(config.mesh)
+    check_batch_size(TrainSettings.of(config), mesh)
     directory = workdir.student(config.name)
     config = config.copy_and_resolve_references()
     weights = dict(sorted((config.data.caches.to_dict() or {config.stage: 1.0}).items()))
@@ -93,14 +106,17 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
         development_protocol(config, None)  # refuses bad settings before a model is loaded
     with config.unlocked():
         config.student.source = source
+    caches = [
+        CacheSource(workdir.cache(stage) / "records", weight, _made_from(config, workdir, stage))
+        for stage, weight in weights.items()
+    ]
 
     model = train(
-        config,
-        [workdir.cache(stage) / "records" for stage in weights],
+        initial_student(config, mesh, list(cut_by)),
+        caches,
+        TrainSettings.of(config),
         directory,
-        cache_weights=list(weights.values()),
-        expect=[_made_from(config, workdir, stage) for stage in weights],
-        student_caches=list(cut_by),
+        mesh,
         on_start=by_leader(artifact.begin),
         interval=watched.interval,
         on_interval=_watch(config, directory) if watched.interval else None,

@@ -10,7 +10,7 @@ from sentidistill_jax.models.embedded import EMBEDDED
 from sentidistill_jax.models.load import load_config, load_tokenizer, tokenizer_fingerprint
 from sentidistill_jax.models.trimmed_vocabulary import TrimmedVocabulary
 from sentidistill_jax.settings import Config
-from sentidistill_jax.training.objectives import Objective
+from sentidistill_jax.training.objectives import make_objective
 from sentidistill_jax.workdir import Workdir
 
 
@@ -45,7 +45,7 @@ def foreign_student(config: Config, workdir: Workdir) -> ForeignStudent | None:
         return None
     size = load_config(source).vocab_size if trimmed is None else trimmed.source_vocab_size
     teacher_size = load_config(config.teacher.source).vocab_size
-    if Objective(**config.objective.to_dict()).needs_distributions:
+    if make_objective(config.objective.to_dict()).needs_distributions:
         raise ValueError(
             f"student.source={config.student.source!r} reads a vocabulary of {size:,} tokens and"
             f" teacher.source={config.teacher.source!r} another, of {teacher_size:,}, so there is"

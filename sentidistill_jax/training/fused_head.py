@@ -1,7 +1,7 @@
 """Head and distillation loss in one: no array of all logits, in either pass.
 
 Rows go through the head in chunks. Each chunk's gradients are computed while its logits are at
-hand, in the forward pass: three matrix products a chunk, where a rematerialised chunk takes four,
+hand, in the forward pass: three matrix products a chunk, where a rematerialized chunk takes four,
 and the head's gradient sums up in float32. The backward pass only scales what is there.
 
 Over a mesh, rows are sharded over `data` and `fsdp`, the vocabulary over `tensor`.
@@ -24,7 +24,6 @@ from sentidistill_jax.training.distill_loss import (
     project,
     static_temperature,
 )
-from sentidistill_jax.training.row_chunks import join_rows, split_rows
 
 _ROW_AXES = AXIS_RULES["batch"]
 _VOCAB_AXIS = AXIS_RULES["vocab"]
@@ -180,6 +179,28 @@ def _local_loss_and_gradients(options, hidden, head_weight, targets, weights, te
         hidden_gradient = jax.lax.psum(hidden_gradient, _VOCAB_AXIS)
         head_gradient = jax.lax.psum(head_gradient, _ROW_AXES)
     return loss, terms, hidden_gradient, head_gradient
+
+
+def split_rows(tree, chunk_rows: int):
+    """Every array [rows, ...] as [chunks, rows per chunk, ...], with zeros in the last chunk.
+
+    Chunks are made even, so that none has more than `chunk_rows` rows and each holds less than one
+    row of padding on average.
+    """
+    rows = len(jax.tree.leaves(tree)[0])
+    chunks = -(-rows // chunk_rows)
+    even_rows = -(-rows // chunks)
+
+    def split(array):
+        padding = [(0, chunks * even_rows - rows)] + [(0, 0)] * (array.ndim - 1)
+        return jnp.pad(array, padding).reshape(chunks, even_rows, *array.shape[1:])
+
+    return jax.tree.map(split, tree)
+
+
+def join_rows(tree, rows: int):
+    """The inverse of `split_rows`: the padding after `rows` goes."""
+    return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:])[:rows], tree)
 
 
 def _check_divisible(name, size, shards, axes):

@@ -1,9 +1,10 @@
 """Distances between a student and a teacher, per position, in nats.
 
-Every function takes logprobs over the last axis, computes in float32 and leaves masking and
-reduction to its caller. An outcome of logprob -inf has no mass and is ignored, also by gradients.
+Every divergence takes the logprobs of student and teacher, normalized over the last axis, computes
+in float32 and leaves masking and reduction to its caller: [*positions, outcomes] to [*positions].
+An outcome of logprob -inf has no mass and is ignored, also by gradients.
 The outcomes are the whole vocabulary, or the few entries of a cached teacher with the rest of the
-vocabulary as one more outcome (see `sparse_teacher.py`). The square of the temperature that
+vocabulary as one more outcome (see `distill_loss.py`). The square of the temperature that
 divides the logits is not applied here.
 """
 
@@ -19,36 +20,11 @@ LOG_ZERO = -1e30
 Divergence = Callable[[Array, Array], Array]
 
 
-def cross_entropy(
-    logits: Float[Array, "*positions vocab"], targets: Int[Array, "*positions"]
-) -> Float[Array, "*positions"]:
-    """Negative logprob of the target token.
-
-    Args:
-      logits: Raw scores.
-      targets: Vocabulary ids.
-
-    Returns:
-      Nats per position.
-    """
-    logits = logits.astype(jnp.float32)
-    target_logits = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    return jax.nn.logsumexp(logits, axis=-1) - target_logits
-
-
 def forward_kl(
     student_logprobs: Float[Array, "*positions outcomes"],
     teacher_logprobs: Float[Array, "*positions outcomes"],
 ) -> Float[Array, "*positions"]:
-    """KL(teacher || student): asks the student to cover all that the teacher finds likely.
-
-    Args:
-      student_logprobs: Normalised over the outcomes.
-      teacher_logprobs: Normalised over the outcomes.
-
-    Returns:
-      Nats per position.
-    """
+    """KL(teacher || student): asks the student to cover all that the teacher finds likely."""
     return _kl(_logprobs(teacher_logprobs), _logprobs(student_logprobs))
 
 
@@ -59,14 +35,7 @@ def reverse_kl(
     """KL(student || teacher): asks the student to stay where the teacher has mass.
 
     Infinite in theory (about 1e30 here) where the student has mass and the teacher none, so not
-    for a teacher from `sparse_teacher.renormalize_top_k`.
-
-    Args:
-      student_logprobs: Normalised over the outcomes.
-      teacher_logprobs: Normalised over the outcomes.
-
-    Returns:
-      Nats per position.
+    for a teacher from `distill_loss.renormalize_top_k`.
     """
     return _kl(_logprobs(student_logprobs), _logprobs(teacher_logprobs))
 
@@ -77,17 +46,9 @@ def jsd(
     *,
     beta: float = 0.5,
 ) -> Float[Array, "*positions"]:
-    """Generalised Jensen-Shannon divergence, bounded by log 2.
+    """Generalized Jensen-Shannon divergence, bounded by log 2.
 
     beta KL(teacher || m) + (1 - beta) KL(student || m), with m = beta teacher + (1 - beta) student.
-
-    Args:
-      student_logprobs: Normalised over the outcomes.
-      teacher_logprobs: Normalised over the outcomes.
-      beta: Weight of the teacher, in (0, 1).
-
-    Returns:
-      Nats per position.
 
     Raises:
       ValueError: If beta lies outside (0, 1).
@@ -109,14 +70,6 @@ def skew_forward_kl(
 ) -> Float[Array, "*positions"]:
     """KL(teacher || skew teacher + (1 - skew) student), bounded by -log(skew).
 
-    Args:
-      student_logprobs: Normalised over the outcomes.
-      teacher_logprobs: Normalised over the outcomes.
-      skew: Share of the teacher mixed into the student, in (0, 1).
-
-    Returns:
-      Nats per position.
-
     Raises:
       ValueError: If skew lies outside (0, 1).
 
@@ -135,14 +88,6 @@ def skew_reverse_kl(
 ) -> Float[Array, "*positions"]:
     """KL(student || skew student + (1 - skew) teacher), bounded by -log(skew).
 
-    Args:
-      student_logprobs: Normalised over the outcomes.
-      teacher_logprobs: Normalised over the outcomes.
-      skew: Share of the student mixed into the teacher, in (0, 1).
-
-    Returns:
-      Nats per position.
-
     Raises:
       ValueError: If skew lies outside (0, 1).
 
@@ -158,10 +103,6 @@ def total_variation(
     teacher_logprobs: Float[Array, "*positions outcomes"],
 ) -> Float[Array, "*positions"]:
     """Half the summed absolute difference of the probs, in [0, 1].
-
-    Args:
-      student_logprobs: Normalised over the outcomes.
-      teacher_logprobs: Normalised over the outcomes.
 
     Returns:
       Probability mass per position (the one distance here that is not in nats).
@@ -179,6 +120,12 @@ DIVERGENCES: dict[str, Divergence] = {
     "skew_reverse_kl": skew_reverse_kl,
     "tvd": total_variation,
 }
+_UNITS = {"tvd": "mass"}  # of those that are not in nats
+
+
+def unit_of(divergence: str) -> str:
+    """Unit of a divergence, as the names of metrics end in it: nats, or a probability mass."""
+    return _UNITS.get(divergence, "nats")
 
 
 def sampled_divergence(
@@ -218,7 +165,7 @@ def label_kl(
 
     Args:
       label_logits: The student's raw scores of the label words.
-      teacher_label_logprobs: Normalised over the labels.
+      teacher_label_logprobs: Normalized over the labels.
       label_ids: First token of each label word; -1 marks padding.
 
     Returns:

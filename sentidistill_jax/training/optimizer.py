@@ -68,7 +68,7 @@ def _decays(params: Any) -> Any:
 
 
 def _muon_axes(params: Any) -> Any:
-    """Which axes of each parameter are a matrix to orthogonalise; None leaves it to Adam.
+    """Which axes of each parameter are a matrix to orthogonalize; None leaves it to Adam.
 
     Matrices are the weights of stacked layers, each layer its own: one side of them is the residual
     stream, or the rank of an adapter. Embeddings, heads, norms and biases are no such matrices.

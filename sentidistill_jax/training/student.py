@@ -1,14 +1,18 @@
 """A student before training: a model cut in depth, width and vocabulary."""
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
 
+from sentidistill_jax.artifact import fingerprint
 from sentidistill_jax.corpus import icldist
-from sentidistill_jax.data.teacher_cache import CacheReader
+from sentidistill_jax.data.teacher_cache import CacheReader, open_cache
 from sentidistill_jax.data.vocabulary_map import token_counts
 from sentidistill_jax.evaluation.benchmarks import SENTIBENCH
 from sentidistill_jax.models.config import ModelConfig
@@ -19,7 +23,7 @@ from sentidistill_jax.models.importance import (
     residual_statistics,
     width_importance,
 )
-from sentidistill_jax.models.load import LoadedModel, tokenizer_fingerprint
+from sentidistill_jax.models.load import LoadedModel, load_model, tokenizer_fingerprint
 from sentidistill_jax.models.pruning import (
     PRUNABLE_AXES,
     prune_depth,
@@ -66,6 +70,16 @@ class Cut:
                 f"student.measured_sequences={self.measured_sequences} must be at least 1."
             )
 
+    @classmethod
+    def of(cls, student: Mapping[str, Any]) -> "Cut":
+        """What a config's section `student` keeps of its source."""
+        names = {field.name for field in dataclasses.fields(cls)} - {"layers", "widths"}
+        return cls(
+            layers=tuple(student["layers"]),
+            widths=dict(student["slice"]),
+            **{name: student[name] for name in names},
+        )
+
     @property
     def needs_texts(self) -> bool:
         """Whether caches decide something of it."""
@@ -91,6 +105,45 @@ def student_config(config: ModelConfig, cut: Cut) -> ModelConfig:
     if cut.vocabulary_size:
         sizes["vocab"] = min(cut.vocabulary_size, config.vocab_size)
     return width_pruned_config(config, sizes)
+
+
+def load_student(
+    source: str,
+    cut: Cut,
+    mesh: Mesh,
+    caches: Sequence[pathlib.Path] = (),
+    *,
+    dtype: DTypeLike,
+    remat: str = "none",
+) -> LoadedModel:
+    """The student before training.
+
+    Args:
+      source: The model that it is cut from.
+      cut: What to keep of it.
+      mesh: Where its parameters go.
+      caches: Directories of finished teacher caches, by which importance and tokens are found; not
+        opened where neither is asked for.
+      dtype: Of its products.
+      remat: What the backward pass computes once more.
+
+    Raises:
+      CacheMismatchError: If a cache is of another tokenizer, chat template or vocabulary.
+      ValueError: If the model has no such layers, widths or tokens.
+    """
+    loaded = load_model(source, mesh, dtype=dtype, remat=remat)
+    expect = cache_of(loaded)
+    readers = [open_cache(cache, expect=expect) for cache in caches] if cut.needs_texts else []
+    return cut_student(loaded, cut, readers, mesh)
+
+
+def cache_of(model: LoadedModel) -> dict[str, object]:
+    """What the manifest of a cache must say so that a model can learn from it."""
+    return {
+        "tokenizer_fingerprint": model.cache_tokenizer,
+        "chat_template_fingerprint": fingerprint(model.tokenizer.chat_template),
+        "vocab_size": model.cache_vocab_size,
+    }
 
 
 def cut_student(

@@ -1,6 +1,9 @@
-"""How fast a run is: tokens, and the share of the hardware's arithmetic that the model gets."""
+"""How fast a run is, what it holds, and a trace of where the time goes."""
 
+import pathlib
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -62,3 +65,42 @@ def device_memory() -> dict[str, float]:
         for name, key in (("in_use", "bytes_in_use"), ("peak", "peak_bytes_in_use"))
         if all(key in one for one in stats)
     }
+
+
+class StepProfiler:
+    """A trace of some steps, for TensorBoard, Perfetto or XProf: device and host activity.
+
+    Args:
+      steps: (first, last) to trace, both included; () for none.
+      directory: Gets the trace.
+
+    Raises:
+      ValueError: If the steps are no such pair.
+    """
+
+    def __init__(self, steps: Sequence[int], directory: pathlib.Path):
+        if len(steps) not in (0, 2) or (steps and not 1 <= steps[0] <= steps[1]):
+            raise ValueError(
+                f"profile_steps={tuple(steps)} must be () or (first, last) with 1 <= first <= last."
+            )
+        self._first, self._last = steps or (0, 0)
+        self._directory = directory
+        self._active = False
+
+    def before(self, step: int) -> None:
+        """Starts if this step is the first to trace, or a resumed run enters in the middle."""
+        if self._first <= step <= self._last and not self._active:
+            jax.profiler.start_trace(str(self._directory))
+            self._active = True
+
+    def after(self, step: int, outputs: Any) -> None:
+        """Stops once the last step has been computed."""
+        if self._active and step >= self._last:
+            jax.block_until_ready(outputs)
+            self.close()
+
+    def close(self) -> None:
+        """Stops if the run ended in between."""
+        if self._active:
+            jax.profiler.stop_trace()
+            self._active = False

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import operator
 import pathlib
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -11,134 +10,108 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
+from jax.sharding import Mesh
 from tqdm import tqdm
 
 from sentidistill_jax import sharding
-from sentidistill_jax.artifact import fingerprint
 from sentidistill_jax.checkpoint import Checkpoints
 from sentidistill_jax.data.loader import BatchShape, PackedBatches, iterate
-from sentidistill_jax.data.teacher_cache import (
-    TEXT_MODE,
-    CacheMismatchError,
-    CacheReader,
-    open_cache,
-)
+from sentidistill_jax.data.teacher_cache import open_cache
 from sentidistill_jax.data.vocabulary_map import check_tokens
-from sentidistill_jax.distributed import watched_loop
+from sentidistill_jax.distributed import watchdog
 from sentidistill_jax.errors import Interrupted, NonFiniteLossError, Preempted
 from sentidistill_jax.metric_writer import MetricWriter
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.flops import train_step_flops
-from sentidistill_jax.models.load import LoadedModel, load_model
-from sentidistill_jax.settings import Config, float_dtype
-from sentidistill_jax.training.objectives import Objective
+from sentidistill_jax.models.load import LoadedModel
+from sentidistill_jax.settings import float_dtype
+from sentidistill_jax.training.objectives import Objective, make_objective
 from sentidistill_jax.training.optimizer import make_optimizer, make_schedule
-from sentidistill_jax.training.profiler import StepProfiler
 from sentidistill_jax.training.stop_signals import StopSignals
-from sentidistill_jax.training.student import Cut, cut_student
-from sentidistill_jax.training.throughput import Speed, device_memory, peak_flops
+from sentidistill_jax.training.student import cache_of
+from sentidistill_jax.training.throughput import (
+    Speed,
+    StepProfiler,
+    device_memory,
+    peak_flops,
+)
 from sentidistill_jax.training.train_step import TrainState, init_state, jit_step, train_step
 from sentidistill_jax.training.trainable import Lora, take_apart
 
-# Fields that count something there must be at least one of.
-_COUNTS = (
-    "data.global_batch_size", "data.micro_batches", "data.epochs", "log_interval",
-    "checkpoint.interval", "checkpoint.keep",
-)  # fmt: skip
+Section = Mapping[str, Any]  # of a config, as a plain dict
 
 
-def check_batch_size(config: Config, mesh: jax.sharding.Mesh) -> None:
+@dataclasses.dataclass(frozen=True)
+class TrainSettings:
+    """The part of a config that training reads, with the names of configs/base.py."""
+
+    data: Section
+    objective: Section
+    optimizer: Section
+    lora: Section
+    checkpoint: Section
+    param_dtype: str  # of the section `student`
+    seed: int
+    log_interval: int
+    profile_steps: Sequence[int]
+    peak_tflops: float
+
+    @classmethod
+    def of(cls, config: Any) -> "TrainSettings":
+        """Takes it out of a whole config."""
+        values = config.to_dict()
+        names = {field.name for field in dataclasses.fields(cls)} & values.keys()
+        taken = {name: values[name] for name in names}
+        return cls(param_dtype=values["student"]["param_dtype"], **taken)
+
+    @property
+    def shape(self) -> BatchShape:
+        """Sizes of a batch."""
+        return BatchShape(**{f.name: self.data[f.name] for f in dataclasses.fields(BatchShape)})
+
+
+@dataclasses.dataclass(frozen=True)
+class CacheSource:
+    """A finished teacher cache to learn from."""
+
+    directory: pathlib.Path
+    weight: float = 1.0  # factor of the loss of its tokens
+    # What it must have been made from, beside what the student tells; see `open_cache`.
+    expect: Mapping[str, object] = dataclasses.field(default_factory=dict)
+
+
+def check_batch_size(settings: TrainSettings, mesh: Mesh) -> None:
     """Refuses counts below one, and batches that do not divide over mesh and micro-batches.
 
     Raises:
       ValueError: Names the field, or the sizes and the nearest that would do.
     """
-    for name in _COUNTS:
-        count = operator.attrgetter(name)(config)
+    counts = {
+        "log_interval": settings.log_interval,
+        **{f"data.{n}": settings.data[n] for n in ("global_batch_size", "micro_batches", "epochs")},
+        **{f"checkpoint.{n}": settings.checkpoint[n] for n in ("interval", "keep")},
+    }
+    for name, count in counts.items():
         if count < 1:
             raise ValueError(f"{name}={count} must be at least 1.")
-    rows, micro = config.data.global_batch_size, config.data.micro_batches
-    ways = sharding.batch_rows(mesh) * micro
-    if rows % ways:
+    rows, micro = settings.data["global_batch_size"], settings.data["micro_batches"]
+    parts = sharding.batch_rows(mesh) * micro
+    if rows % parts:
         raise ValueError(
-            f"data.global_batch_size={rows} must be a multiple of {ways} (mesh axes data x fsdp ="
+            f"data.global_batch_size={rows} must be a multiple of {parts} (mesh axes data x fsdp ="
             f" {sharding.batch_rows(mesh)}, times data.micro_batches = {micro}); try"
-            f" {-(-rows // ways) * ways}."
+            f" {-(-rows // parts) * parts}."
         )
 
 
-def check_targets(objective: Objective, readers: Sequence[CacheReader]) -> None:
-    """Refuses a token divergence from a teacher of which only the text is known.
-
-    Raises:
-      CacheMismatchError: If a cache has mode `text` and alpha is not 0 throughout.
-    """
-    for reader in readers:
-        if objective.needs_distributions and reader.manifest.mode == TEXT_MODE:
-            vocabularies = reader.manifest.config.get("vocabularies", {})
-            why = "".join(
-                f"; the {who}'s tokens are the {of['size']:,} of {of['source']}"
-                for who, of in sorted(vocabularies.items(), reverse=True)
-            )
-            raise CacheMismatchError(
-                "of a teacher's text",
-                [
-                    f"it holds no distributions, and objective.alpha={objective.alpha} needs"
-                    f" them{why}; set --config.objective.alpha=0 and no alpha_schedule"
-                ],
-            )
-
-
-def cut_of(config: Config) -> Cut:
-    """What `config.student` keeps of its source."""
-    student = config.student
-    return Cut(
-        layers=tuple(student.layers),
-        num_layers=student.num_layers,
-        layer_choice=student.layer_choice,
-        widths=student.slice.to_dict(),
-        vocabulary=student.vocabulary,
-        vocabulary_size=student.vocabulary_size,
-        measured_sequences=student.measured_sequences,
-    )
-
-
-def load_student(
-    config: Config, mesh: jax.sharding.Mesh, caches: Sequence[pathlib.Path]
-) -> LoadedModel:
-    """The student before training, as `config.student` describes it.
-
-    Args:
-      config: See configs/base.py.
-      mesh: Where its parameters go.
-      caches: Directories of finished teacher caches, by which importance and tokens are found; not
-        opened where neither is asked for.
-    """
-    student, cut = config.student, cut_of(config)
-    dtype = float_dtype("student.dtype", student.dtype)
-    loaded = load_model(student.source, mesh, dtype=dtype, remat=student.remat)
-    expect = _expected_by(loaded)
-    readers = [open_cache(cache, expect=expect) for cache in caches] if cut.needs_texts else []
-    return cut_student(loaded, cut, readers, mesh)
-
-
-def _expected_by(model: LoadedModel) -> dict[str, object]:
-    """What the manifest of a cache must say so that a model can learn from it."""
-    return {
-        "tokenizer_fingerprint": model.cache_tokenizer,
-        "chat_template_fingerprint": fingerprint(model.tokenizer.chat_template),
-        "vocab_size": model.cache_vocab_size,
-    }
-
-
 def train(
-    config: Config,
-    caches: Sequence[pathlib.Path],
+    student: LoadedModel,
+    caches: Sequence[CacheSource],
+    settings: TrainSettings,
     workdir: pathlib.Path,
+    mesh: Mesh,
     *,
-    cache_weights: Sequence[float] | None = None,
-    expect: Sequence[Mapping[str, object]] | None = None,
-    student_caches: Sequence[pathlib.Path] = (),
     on_start: Callable[[], None] = lambda: None,
     interval: int = 0,
     on_interval: Callable[[int, LoadedModel], Mapping[str, float]] | None = None,
@@ -146,15 +119,13 @@ def train(
     """Trains a student from teacher caches.
 
     Args:
-      config: See configs/base.py; locked.
-      caches: Directories of finished teacher caches; together they are one epoch.
+      student: Consumed: training takes the memory of its parameters.
+      caches: Together they are one epoch.
+      settings: See configs/base.py.
       workdir: Gets checkpoints and metrics; a run that is found there is resumed.
-      cache_weights: Factor of the loss of each cache's tokens; 1 by default.
-      expect: What each cache must have been made from, beside what the student tells; see
-        `open_cache`.
-      student_caches: Those by which the student is cut; `caches` by default.
+      mesh: Where the student is.
       on_start: Called once all settings have been checked, before anything is written.
-      interval: Steps between calls of `on_interval`, which the last step is followed by as well.
+      interval: Steps between calls of `on_interval`; one follows the last step as well.
       on_interval: Looks at what would be exported after a step; returns metrics to be
         written. It must not keep the parameters: the next step takes their memory.
 
@@ -163,231 +134,238 @@ def train(
 
     Raises:
       ValueError: If sizes do not fit one another, or a setting means nothing.
-      CacheMismatchError: If a cache was made for another tokenizer, chat template or vocabulary or
-        from something else than expected, lacks the tail at a temperature, or is incomplete.
+      CacheMismatchError: If a cache is incomplete or not one that this student can learn from.
       NonFiniteLossError: If the loss or the gradient stops being finite.
       Interrupted: After SIGTERM or SIGINT, once the state is saved.
     """
-    # 1. Mesh and sizes.
-    mesh = sharding.make_mesh(config.mesh)
-    check_batch_size(config, mesh)
-
-    # 2. Student, and the caches it learns from.
-    student = load_student(config, mesh, student_caches or caches)
-    of_student = _expected_by(student)
-    readers = [
-        open_cache(cache, expect={**of_student, **further})
-        for cache, further in zip(caches, expect or [{}] * len(caches), strict=True)
-    ]
-    new_ids = None if student.trimmed is None else student.trimmed.new_ids
-    if new_ids is not None:
-        check_tokens(readers, new_ids)
-    objective = Objective(**config.objective.to_dict())
-    check_targets(objective, readers)
-    shape = BatchShape(
-        config.data.global_batch_size, config.data.seq_length, config.data.scored_length
-    )
-    part, num_parts = sharding.batch_part(mesh)
-    batches = PackedBatches(
-        readers,
-        shape,
-        epochs=config.data.epochs,
-        seed=config.seed,
-        temperatures=objective.temperatures,
-        cache_weights=cache_weights,
-        kind_weights=config.data.kind_weights.to_dict(),
-        new_ids=new_ids,
-        process_index=part,
-        process_count=num_parts,
-    )
-    objective = dataclasses.replace(objective, sampled=batches.sampled)
+    # 1. Data and objective.
+    check_batch_size(settings, mesh)
+    objective, batches = _learned_from(student, caches, settings, mesh)
     total_steps = len(batches)
 
-    # 3. Optimizer and state.
-    settings = config.optimizer
-    optimizer = make_optimizer(
-        settings.name,
-        make_schedule(
-            settings.schedule,
-            peak=settings.learning_rate,
-            warmup_steps=round(settings.warmup_fraction * total_steps),
-            total_steps=total_steps,
-            final_fraction=settings.final_fraction,
-            decay_steps=round(settings.decay_fraction * total_steps),
-        ),
-        weight_decay=settings.weight_decay,
-        clip_norm=settings.clip_norm,
-        momentum_dtype=float_dtype("optimizer.momentum_dtype", settings.momentum_dtype),
-    )
-    if not 0 <= settings.ema_decay < 1:
-        raise ValueError(f"optimizer.ema_decay={settings.ema_decay} must be in [0, 1).")
+    # 2. Optimizer and state.
+    optimizer = _optimizer(settings.optimizer, total_steps)
     parts = take_apart(
         student.decoder,
         mesh,
-        frozen=settings.frozen,
-        param_dtype=float_dtype("student.param_dtype", config.student.param_dtype),
-        adapters=Lora(**config.lora.to_dict()) if config.lora.rank else None,
-        seed=config.seed,
+        frozen=settings.optimizer["frozen"],
+        param_dtype=float_dtype("student.param_dtype", settings.param_dtype),
+        adapters=Lora(**settings.lora) if settings.lora["rank"] else None,
+        seed=settings.seed,
     )
-    model_config, dtype = student.decoder.config, student.decoder.dtype
-    model_of = functools.partial(
-        LoadedModel,
-        tokenizer=student.tokenizer,
-        fingerprint=student.fingerprint,
-        trimmed=student.trimmed,
-        generation=student.generation,
-    )
-    source = student.source
-    del student  # what was cast would lie in memory twice
+    ema_decay, teacher = settings.optimizer["ema_decay"], objective.teacher
+    initial = functools.partial(init_state, average=ema_decay > 0, teacher=teacher)
     with jax.set_mesh(mesh):
-        average = settings.ema_decay > 0
-        state = init_state(parts.params, parts.frozen, optimizer, mesh, average=average)
+        state = initial(parts.params, parts.frozen, optimizer, mesh)
 
-    def student_of(state: TrainState) -> Decoder:
+    def student_of(state: TrainState) -> LoadedModel:
         """What is exported and evaluated: the averaged parameters, if an average is kept."""
         params = state.params if state.average is None else state.average
-        return parts.merge(params, state.frozen)
+        return dataclasses.replace(student, decoder=parts.merge(params, state.frozen))
 
-    # 4. Resume.
-    profiler = StepProfiler(config.profile_steps, workdir / "profile")
+    # 3. Resume.
+    profiler = StepProfiler(settings.profile_steps, workdir / "profile")
     on_start()
-    checkpoints = Checkpoints(
-        workdir / "checkpoints",
-        keep=config.checkpoint.keep,
-        keep_every=config.checkpoint.keep_every,
-    )
-    restored = checkpoints.restore(state)
+    keep, keep_every = settings.checkpoint["keep"], settings.checkpoint["keep_every"]
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=keep, keep_every=keep_every)
+    # A teacher is not saved: nothing changes it.
+    restored = checkpoints.restore(dataclasses.replace(state, teacher=None))
     if restored is not None:
-        state, _ = restored
-    start_step = int(state.step)
-    writer = MetricWriter(workdir, resume_step=start_step)
-    speed = Speed(
-        train_step_flops(
-            model_config,
-            parts.params,
-            rows=shape.global_batch_size,
-            seq_length=shape.seq_length,
-            scored_length=shape.scored_length,
-        ),
-        mesh.size * (config.peak_tflops * 1e12 or peak_flops(dtype)),
-    )
+        state = dataclasses.replace(restored[0], teacher=state.teacher)
+    step = int(state.step)
+    speed = _speed(student.decoder, parts.params, settings, mesh)
+    reports = _Reports(workdir, batches, settings.log_interval, speed, step)
 
-    # 5. The loop. Metrics of a step are fetched while the next one runs.
-    step_fn = jit_step(
-        functools.partial(
-            train_step,
-            assemble=parts.assemble,
-            optimizer=optimizer,
-            objective=objective,
-            num_kinds=len(batches.kinds),
-            total_steps=total_steps,
-            ema_decay=settings.ema_decay,
-            micro_batches=config.data.micro_batches,
-            mesh=mesh if mesh.size > 1 else None,
-        ),
-        state,
-        mesh,
+    def save() -> None:
+        kept = dataclasses.replace(state, teacher=None)
+        checkpoints.save(step, kept, dataclasses.asdict(settings))
+        reports.last_saved = step
+
+    # 4. The loop. Metrics of a step are fetched while the next one runs.
+    step_of = functools.partial(
+        train_step,
+        assemble=parts.assemble,
+        optimizer=optimizer,
+        objective=objective,
+        num_kinds=len(batches.kinds),
+        total_steps=total_steps,
+        ema_decay=ema_decay,
+        micro_batches=settings.data["micro_batches"],
+        mesh=mesh if mesh.size > 1 else None,
     )
-    bar = tqdm(
-        total=total_steps, initial=start_step, desc=f"train {config.stage}", unit="step",
-        mininterval=1.0, disable=jax.process_index() != 0,
-    )  # fmt: skip
-    report = functools.partial(_report, batches, config, writer, bar, speed)
-    last_saved = start_step
-    pending: tuple[int, Any] | None = None
+    step_fn = jit_step(step_of, state, mesh)
     with (
-        closing(checkpoints),
-        closing(writer),
-        closing(bar),
-        closing(profiler),
-        jax.set_mesh(mesh),
-        StopSignals(mesh) as stop,
-        watched_loop() as mark,
-    ):
+        closing(checkpoints), closing(reports), closing(profiler),
+        jax.set_mesh(mesh), StopSignals(mesh) as stop, watchdog() as begin_step,
+    ):  # fmt: skip
         speed.start()
-        step = start_step
-        for batch in iterate(batches, mesh, start_step=start_step):
-            mark()
+        for batch in iterate(batches, mesh, start_step=step):
+            begin_step()
             profiler.before(step + 1)
             state, metrics = step_fn(state, batch)
             step += 1
             profiler.after(step, state)
-            if pending is not None:
-                report(*pending, last_saved=last_saved)
-            pending = (step, metrics)
+            reports.push(step, metrics)
+            # Only a state whose loss was finite is worth a look, or keeping: hence `flush`.
             if on_interval and interval and (step % interval == 0 or step == total_steps):
-                # Only a student whose loss was finite is worth a look, which no step is timed with.
-                report(*pending, last_saved=last_saved)
-                pending = None
-                mark()
-                live = model_of(student_of(state), source=source)
-                writer.write(step, on_interval(step, live))
-                speed.start()
-            mark()
+                reports.flush()
+                begin_step()
+                reports.write(step, on_interval(step, student_of(state)))
+            begin_step()
             if stop.agreed():
                 break
-            if step % config.checkpoint.interval == 0 and step < total_steps:
-                # Only a state whose loss was finite is worth keeping.
-                if pending is not None:
-                    report(*pending, last_saved=last_saved)
-                pending = None
-                mark()
-                checkpoints.save(step, state, config.to_dict())
-                last_saved = step
-        if pending is not None:
-            report(*pending, last_saved=last_saved)
-        if step > last_saved:
-            checkpoints.save(step, state, config.to_dict())
+            if step % settings.checkpoint["interval"] == 0 and step < total_steps:
+                reports.flush()
+                begin_step()
+                save()
+        reports.flush()
+        if step > reports.last_saved:
+            save()
     if stop.reason is not None:
-        raise (Preempted if stop.reason == signal.SIGTERM else Interrupted)(
-            f"stopped by {stop.reason.name} after step {int(state.step)} of {total_steps}, which"
-            f" is saved in {workdir}; run the same command again to go on."
-        )
-    return model_of(student_of(state), source=str(workdir))
+        raise _stopped(stop.reason, f"step {step} of {total_steps}", workdir)
+    return dataclasses.replace(student_of(state), source=str(workdir))
 
 
-def _report(
-    batches: PackedBatches,
-    config: Config,
-    writer: MetricWriter,
-    bar: tqdm,
-    speed: Speed,
-    step: int,
-    metrics: Any,
-    *,
-    last_saved: int,
-) -> None:
-    """Fetches one step's metrics, checks and writes them."""
-    metrics = jax.device_get(metrics)
-    if not (np.isfinite(metrics["loss"]) and np.isfinite(metrics["gradient_norm"])):
-        raise NonFiniteLossError(
-            f"step {step}: loss {metrics['loss']}, gradient norm {metrics['gradient_norm']}; the"
-            f" last good checkpoint is {f'step {last_saved}' if last_saved else 'none'}; lower"
-            " optimizer.learning_rate or optimizer.clip_norm."
-        )
-    scalars = scalars_of(metrics, batches.kinds) | speed.scalars(int(metrics["positions"]))
-    if step % config.log_interval == 0 or step == len(batches):
-        writer.write(step, scalars | device_memory())
-    bar.set_postfix_str(
-        f"loss {scalars['train/loss']:.3f}, ce {scalars['train/ce_nats']:.3f} nats", refresh=False
+def _learned_from(
+    student: LoadedModel, caches: Sequence[CacheSource], settings: TrainSettings, mesh: Mesh
+) -> tuple[Objective, PackedBatches]:
+    """The objective, and this process's part of its batches, once all is found to fit."""
+    objective = make_objective(settings.objective)
+    of_student = cache_of(student)
+    readers = [open_cache(one.directory, expect={**of_student, **one.expect}) for one in caches]
+    new_ids = None if student.trimmed is None else student.trimmed.new_ids
+    if new_ids is not None:
+        check_tokens(readers, new_ids)
+    objective = objective.for_caches(readers)
+    part, num_parts = sharding.batch_part(mesh)
+    return objective, PackedBatches(
+        readers,
+        settings.shape,
+        epochs=settings.data["epochs"],
+        seed=settings.seed,
+        temperatures=objective.temperatures,
+        cache_weights=[cache.weight for cache in caches],
+        kind_weights=settings.data["kind_weights"],
+        new_ids=new_ids,
+        process_index=part,
+        process_count=num_parts,
     )
-    bar.update(1)
 
 
-def scalars_of(metrics: Mapping[str, np.ndarray], kinds: Sequence[str]) -> dict[str, float]:
+def _optimizer(settings: Section, total_steps: int) -> optax.GradientTransformation:
+    """The optimizer that a config's section describes, for a run of so many steps."""
+    if not 0 <= settings["ema_decay"] < 1:
+        raise ValueError(f"optimizer.ema_decay={settings['ema_decay']} must be in [0, 1).")
+    return make_optimizer(
+        settings["name"],
+        make_schedule(
+            settings["schedule"],
+            peak=settings["learning_rate"],
+            warmup_steps=round(settings["warmup_fraction"] * total_steps),
+            total_steps=total_steps,
+            final_fraction=settings["final_fraction"],
+            decay_steps=round(settings["decay_fraction"] * total_steps),
+        ),
+        weight_decay=settings["weight_decay"],
+        clip_norm=settings["clip_norm"],
+        momentum_dtype=float_dtype("optimizer.momentum_dtype", settings["momentum_dtype"]),
+    )
+
+
+def _speed(model: Decoder, params: Any, settings: TrainSettings, mesh: Mesh) -> Speed:
+    """A clock that knows what a step needs and what the devices can do."""
+    rows, seq, scored = dataclasses.astuple(settings.shape)
+    flops = train_step_flops(model.config, params, rows=rows, seq_length=seq, scored_length=scored)
+    return Speed(flops, mesh.size * (settings.peak_tflops * 1e12 or peak_flops(model.dtype)))
+
+
+def _stopped(reason: signal.Signals, where: str, workdir: pathlib.Path) -> Interrupted:
+    """The error that ends a run which was asked to stop; its state is saved."""
+    kind = Preempted if reason == signal.SIGTERM else Interrupted
+    return kind(
+        f"stopped by {reason.name} after {where}, which is saved in {workdir}; run the same command"
+        " again to go on."
+    )
+
+
+class _Reports:
+    """Checks and writes the metrics of each step while the next one runs.
+
+    Args:
+      workdir: Gets the metrics.
+      batches: Of the run.
+      log_interval: Steps between lines of metrics; the last step has one too.
+      speed: Times each step.
+      last_saved: Step of the newest checkpoint; 0: there is none.
+    """
+
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        batches: PackedBatches,
+        log_interval: int,
+        speed: Speed,
+        last_saved: int,
+    ):
+        self.last_saved = last_saved
+        self._kinds, self._total_steps = batches.kinds, len(batches)
+        self._log_interval = log_interval
+        self._speed = speed
+        self._writer = MetricWriter(workdir, resume_step=last_saved)
+        self._bar = tqdm(
+            total=len(batches), initial=last_saved, desc=f"train {workdir.name}", unit="step",
+            mininterval=1.0, disable=jax.process_index() != 0,
+        )  # fmt: skip
+        self._pending: tuple[int, Any] | None = None
+
+    def push(self, step: int, metrics: Any) -> None:
+        """Takes the metrics of a step, which may still be computed, and reports the one before."""
+        self.flush()
+        self._pending = step, metrics
+
+    def flush(self) -> None:
+        """Waits for the step that was taken last and reports it, unless that was done.
+
+        Raises:
+          NonFiniteLossError: If its loss or gradient is not finite.
+        """
+        if self._pending is None:
+            return
+        step, metrics = jax.device_get(self._pending)
+        self._pending = None
+        if not (np.isfinite(metrics["loss"]) and np.isfinite(metrics["gradient_norm"])):
+            last_good = f"step {self.last_saved}" if self.last_saved else "none"
+            raise NonFiniteLossError(
+                f"step {step}: loss {metrics['loss']}, gradient norm {metrics['gradient_norm']};"
+                f" the last good checkpoint is {last_good}; lower optimizer.learning_rate or"
+                " optimizer.clip_norm."
+            )
+        scalars = scalars_of(metrics, self._kinds)
+        scalars |= self._speed.scalars(int(metrics["positions"]))
+        if step % self._log_interval == 0 or step == self._total_steps:
+            self._writer.write(step, scalars | device_memory())
+        self._bar.set_postfix_str(f"loss {scalars['train/loss']:.3f}", refresh=False)
+        self._bar.update(1)
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Adds what was found between two steps; the time that it took is no step's."""
+        self._writer.write(step, scalars)
+        self._speed.start()
+
+    def close(self) -> None:
+        """Closes the file and the bar."""
+        self._writer.close()
+        self._bar.close()
+
+
+def scalars_of(metrics: Mapping[str, Any], kinds: Sequence[str]) -> dict[str, float]:
     """Named averages from the sums of a step; kinds without a token in it are left out."""
-    scalars = {
-        "train/loss": float(metrics["loss"]),
-        "train/gradient_norm": float(metrics["gradient_norm"]),
-        "train/completion_tokens": float(metrics["tokens"].sum()),
-    }
-    for term, count in (("ce", "tokens"), ("divergence", "tokens"), ("label_kl", "answers")):
-        if term not in metrics:
-            continue  # no term of this objective
-        counts = metrics[count]
+    names = ("loss", "gradient_norm", "completion_tokens")
+    scalars = {f"train/{name}": float(metrics[name]) for name in names}
+    for name, (totals, counts) in metrics["means"].items():
         if counts.sum():
-            scalars[f"train/{term}_nats"] = float(metrics[term].sum() / counts.sum())
-        for kind, total, n in zip(kinds, metrics[term], counts, strict=True):
-            if n:
-                scalars[f"train/{kind}/{term}_nats"] = float(total / n)
+            scalars[f"train/{name}"] = float(totals.sum() / counts.sum())
+        for kind, total, count in zip(kinds, totals, counts, strict=True):
+            if count:
+                scalars[f"train/{kind}/{name}"] = float(total / count)
     return scalars

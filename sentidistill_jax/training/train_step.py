@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from sentidistill_jax import sharding
 from sentidistill_jax.data.batch import Batch
 from sentidistill_jax.models.decoder import Decoder
-from sentidistill_jax.training.objectives import Normalizers, Objective, distillation_loss
+from sentidistill_jax.training.objectives import Mean, Normalizers, Objective, StudentOutput
 
 
 @jax.tree_util.register_dataclass
@@ -27,6 +27,7 @@ class TrainState:
     frozen: Any  # nnx.State of what is not
     optimizer_state: Any
     average: Any = None  # exponential moving average of `params`; None: not kept
+    teacher: Any = None  # arrays of an objective whose teacher lives beside the student
 
 
 def init_state(
@@ -36,6 +37,7 @@ def init_state(
     mesh: Mesh,
     *,
     average: bool = False,
+    teacher: Any = None,
 ) -> TrainState:
     """The state before the first update; what belongs to a parameter lies where it lies.
 
@@ -45,6 +47,7 @@ def init_state(
       optimizer: Makes its own state.
       mesh: Where all of it is.
       average: Whether to keep one, in float32.
+      teacher: `Objective.teacher`.
     """
     replicated = sharding.replicated(mesh)
 
@@ -66,7 +69,7 @@ def init_state(
         is_leaf=lambda leaf: isinstance(leaf, nnx.Variable),
     )
     state = jax.jit(initial, out_shardings=placements)(params)
-    return dataclasses.replace(state, params=params, frozen=frozen)
+    return dataclasses.replace(state, params=params, frozen=frozen, teacher=teacher)
 
 
 def train_step(
@@ -81,10 +84,10 @@ def train_step(
     ema_decay: float = 0.0,
     micro_batches: int = 1,
     mesh: Mesh | None = None,
-) -> tuple[TrainState, dict[str, jax.Array]]:
+) -> tuple[TrainState, dict[str, Any]]:
     """Gradients of a batch, summed over micro-batches, and the update they give.
 
-    Sums are normalised by the counts of the whole batch, so the number of micro-batches changes
+    Sums are normalized by the counts of the whole batch, so the number of micro-batches changes
     rounding only.
 
     Args:
@@ -92,7 +95,7 @@ def train_step(
       batch: Rows must be a multiple of `micro_batches`.
       assemble: The decoder from `state.params` and `state.frozen`.
       optimizer: Its state is in `state`.
-      objective: What is minimised.
+      objective: What is minimized.
       num_kinds: Length of the per-kind metrics.
       total_steps: Of the run, for what the objective changes in its course.
       ema_decay: Of the average, if the state keeps one. It is lower in the first steps,
@@ -101,29 +104,29 @@ def train_step(
       mesh: Given to the fused head; None on one device.
 
     Returns:
-      The new state and metrics: `loss`, `gradient_norm`, the number of packed `positions`, and the
-      per-kind sums of the objective.
+      The new state and metrics: `loss`, `gradient_norm`, the numbers of packed `positions` and of
+      `completion_tokens`, and the `means` of the objective.
     """
     normalizers = Normalizers.of(batch)
 
-    def loss_of(params: Any, rows: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss_of(params: Any, rows: Batch) -> tuple[jax.Array, dict[str, Mean]]:
         model = assemble(params, state.frozen)
         hidden, _ = model(rows.tokens, rows.positions, segment_ids=rows.segment_ids)
-        return distillation_loss(
-            hidden,
-            model.head_weight,
+        progress = state.step / total_steps
+        scored = jnp.take_along_axis(hidden, rows.scored[:, :, None], axis=1)
+        return objective.loss(
+            StudentOutput(scored, model.head_weight, model.config.logit_softcap),
+            objective.teacher_signal(state.teacher, rows, progress),
             rows,
             normalizers,
-            objective,
-            progress=state.step / total_steps,
+            progress=progress,
             num_kinds=num_kinds,
-            logit_softcap=model.config.logit_softcap,
             mesh=mesh,
         )
 
     value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
     if micro_batches == 1:
-        (loss, sums), gradients = value_and_grad(state.params, batch)
+        (loss, means), gradients = value_and_grad(state.params, batch)
     else:
         # Every micro-batch takes its share of every device's rows: no row moves.
         parts = jax.tree.map(
@@ -138,7 +141,7 @@ def train_step(
         def add(total, part):
             return jax.tree.map(jnp.add, total, value_and_grad(state.params, part)), None
 
-        ((loss, sums), gradients), _ = lax.scan(add, zeros, parts)
+        ((loss, means), gradients), _ = lax.scan(add, zeros, parts)
 
     updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -157,12 +160,13 @@ def train_step(
         "loss": loss,
         "gradient_norm": optax.tree.norm(gradients),
         "positions": jnp.sum(batch.segment_ids > 0),
-        **sums,
+        "completion_tokens": jnp.sum(batch.loss_mask),
+        "means": means,
     }
 
 
 def jit_step(
-    step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]],
+    step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]],
     state: TrainState,
     mesh: Mesh,
 ) -> jax.stages.Wrapped:

@@ -1,8 +1,17 @@
-"""Which arrays of a student are trained, and how a decoder is put together from them."""
+"""Which arrays of a student are trained, and how a decoder is put together from them.
+
+Either parameters, or low-rank adapters of them: a weight that stays as it is, plus the product of
+two thin matrices (LoRA, Hu et al. 2021, arXiv:2106.09685). Adapters are stacked like the weights
+they belong to, so scanned layers, remat and sharding need nothing new, and no decoder knows of
+them: `models/contract.py` multiplies by weight and adapter one after the other, and the weight's
+gradient is never computed.
+"""
 
 import dataclasses
 import functools
+import math
 import re
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,8 +20,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from sentidistill_jax.models.contract import AdaptedWeight
 from sentidistill_jax.models.decoder import Decoder
-from sentidistill_jax.training import lora
+from sentidistill_jax.sharding import state_shardings
+
+Path = tuple[Any, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +58,7 @@ def take_apart(
     """Splits a decoder into what is trained and what is not.
 
     Args:
-      decoder: Float32; shares its arrays with the result where they keep their dtype.
+      decoder: Float32; cast in place, so that no array lies in memory twice.
       mesh: Where they lie.
       frozen: Regular expressions of parameters that stay as they are.
       param_dtype: Of the parameters; adapters are float32.
@@ -58,6 +70,7 @@ def take_apart(
     """
     graphdef, state = nnx.split(decoder)
     state = jax.tree.map(lambda array: array.astype(param_dtype), state)
+    nnx.update(decoder, state)
     if adapters is None:
         params, rest = nnx.split_state(state, trainable_filter(frozen), ...)
         if not jax.tree.leaves(params):
@@ -70,8 +83,8 @@ def take_apart(
     def assembled(join: Callable) -> Callable[[Any, Any], Decoder]:
         return lambda params, rest: nnx.merge(graphdef, join(rest, params, scale=adapters.scale))
 
-    params = lora.init_adapters(state, adapters.targets, rank=adapters.rank, seed=seed, mesh=mesh)
-    return Trainable(params, state, assembled(lora.adapt), assembled(lora.merge))
+    params = init_adapters(state, adapters.targets, rank=adapters.rank, seed=seed, mesh=mesh)
+    return Trainable(params, state, assembled(add_adapters), assembled(merge_adapters))
 
 
 def trainable_filter(frozen: Sequence[str]) -> Callable[..., bool]:
@@ -83,3 +96,89 @@ def trainable_filter(frozen: Sequence[str]) -> Callable[..., bool]:
         return isinstance(value, nnx.Param) and not any(p.search(name) for p in patterns)
 
     return trainable
+
+
+def init_adapters(
+    params: nnx.State, targets: Sequence[str], *, rank: int, seed: int, mesh: jax.sharding.Mesh
+) -> nnx.State:
+    """Adapters that change nothing yet: random `down`, zero `up`.
+
+    Args:
+      params: Of a decoder, float32 or bfloat16.
+      targets: Names of the stacked weights that get an adapter, such as "q_proj".
+      rank: Inner size.
+      seed: Of the random part.
+      mesh: Where they go.
+
+    Returns:
+      Path of the weight -> `down` [layers, *inputs, rank] and `up` [layers, rank, *outputs],
+      float32.
+
+    Raises:
+      ValueError: If the rank is below one, or a name is not that of a stacked weight.
+    """
+    stacked = {
+        path: variable
+        for path, variable in nnx.to_flat_state(params)
+        if path[0] == "layers" and variable.get_metadata()["axes"].count("embed") == 1
+    }
+    known = sorted({str(path[-1]) for path in stacked})
+    if rank < 1 or not targets or not set(targets) <= set(known):
+        raise ValueError(
+            f"lora got rank={rank}, targets={tuple(targets)}; expected a rank of at least 1 and"
+            f" targets among {known}."
+        )
+    adapters = []
+    for path, variable in stacked.items():
+        if path[-1] not in targets:
+            continue
+        shape, axes = variable.get_value().shape, variable.get_metadata()["axes"]
+        boundary = _outputs_start(axes)
+        name = "/".join(map(str, path))
+        key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+        down_shape, up_shape = (*shape[:boundary], rank), (shape[0], rank, *shape[boundary:])
+        # Unit variance per input, as for a weight of its own.
+        down = jax.random.normal(key, down_shape) / math.sqrt(math.prod(shape[1:boundary]))
+        up = jnp.zeros(up_shape)
+        adapters += [
+            ((*path, "down"), nnx.Param(down, axes=(*axes[:boundary], "rank"))),
+            ((*path, "up"), nnx.Param(up, axes=("layers", "rank", *axes[boundary:]))),
+        ]
+    state = nnx.from_flat_state(adapters)
+    return jax.device_put(state, state_shardings(state, mesh))
+
+
+def add_adapters(params: nnx.State, adapters: nnx.State, *, scale: float) -> nnx.State:
+    """Parameters with the adapters beside their weights, for a forward pass."""
+
+    def beside(weight: jax.Array, down: jax.Array, up: jax.Array) -> AdaptedWeight:
+        return AdaptedWeight(weight, down, scale * up)
+
+    return _with_adapters(params, adapters, beside)
+
+
+def merge_adapters(params: nnx.State, adapters: nnx.State, *, scale: float) -> nnx.State:
+    """Parameters with the adapters added to their weights, in float32."""
+
+    def added(weight: jax.Array, down: jax.Array, up: jax.Array) -> jax.Array:
+        product = jax.vmap(lambda down, up: jnp.tensordot(down, up, axes=1))(down, up)
+        return weight.astype(jnp.float32) + scale * product
+
+    return _with_adapters(params, adapters, added)
+
+
+def _with_adapters(params, adapters, join):
+    flat = dict(nnx.to_flat_state(adapters))
+
+    def joined(path: Path, variable: nnx.Variable) -> nnx.Variable:
+        if (*path, "down") not in flat:
+            return variable
+        down, up = (flat[(*path, name)].get_value() for name in ("down", "up"))
+        return variable.replace(join(variable.get_value(), down, up))
+
+    return nnx.from_flat_state([(path, joined(path, v)) for path, v in nnx.to_flat_state(params)])
+
+
+def _outputs_start(axes: Sequence[str]) -> int:
+    """Where the outputs of a stacked weight begin; its other side is the residual stream."""
+    return 2 if axes[1] == "embed" else len(axes) - 1

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from sentidistill_jax.data.teacher_cache import SparseTargets, draw, sampled_targets
 from sentidistill_jax.data.teacher_cache.codec import make_codec
-from sentidistill_jax.data.teacher_cache.values import (
+from sentidistill_jax.data.teacher_cache.small import (
     DEPTH_NATS,
     MAX_KL_NATS,
     MAX_LOGPROB_ERROR,

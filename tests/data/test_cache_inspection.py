@@ -13,7 +13,7 @@ from sentidistill_jax.data.teacher_cache import (
     sampled_targets,
     verify,
 )
-from sentidistill_jax.data.teacher_cache.shard_log import read_log
+from sentidistill_jax.data.teacher_cache.manifest import read_log
 
 MANIFEST = make_manifest(num_records=23, records_per_shard=5, codec="small")
 NUM_BYTES = 5 * 2**17  # array_record fills its blocks of 64 KiB, one of them with the index

@@ -7,8 +7,7 @@ import pytest
 from cache_records import assert_same_record, files_of, make_manifest, make_records, write_cache
 
 from sentidistill_jax.data.teacher_cache import CacheError, open_cache, verify
-from sentidistill_jax.data.teacher_cache.codec import make_codec
-from sentidistill_jax.data.teacher_cache.serialization import encode_record, read_header
+from sentidistill_jax.data.teacher_cache.codec import encode_record, make_codec, read_header
 
 MANIFEST = make_manifest(num_records=6, records_per_shard=2)
 RECORDS = make_records(MANIFEST)

@@ -15,7 +15,9 @@ from sentidistill_jax.data.teacher_cache import (
     CacheMismatchError,
     CacheWriter,
     open_cache,
-    serialization,
+)
+from sentidistill_jax.data.teacher_cache import (
+    codec as codec_module,
 )
 from sentidistill_jax.data.teacher_cache.manifest import seal, unseal
 
@@ -41,7 +43,7 @@ def test_every_record_comes_back_exactly(directory):
 
 @pytest.mark.parametrize("codec", ["fast", "small"])
 def test_many_records_at_once_are_those_read_one_by_one(tmp_path, monkeypatch, codec):
-    monkeypatch.setattr(serialization, "_TOGETHER", 13)  # several groups of several records
+    monkeypatch.setattr(codec_module, "_TOGETHER", 13)  # several groups of several records
     write_cache(tmp_path, dataclasses.replace(MANIFEST, codec=codec))
     reader = open_cache(tmp_path)
     alone = [reader[index] for index in range(23)]

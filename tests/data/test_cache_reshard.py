@@ -14,7 +14,7 @@ from helpers import KINDS, TINY, make_manifest, random_record
 from sentidistill_jax.data.batch import Batch
 from sentidistill_jax.data.loader import BatchShape, PackedBatches
 from sentidistill_jax.data.teacher_cache import CacheReader, CacheWriter, open_cache
-from sentidistill_jax.training.objectives import Normalizers, Objective, distillation_loss
+from sentidistill_jax.training.objectives import CachedObjective, Normalizers, StudentOutput
 
 WRITERS, SEQUENCES, EMBED = 3, 60, 8
 MANIFEST = make_manifest(SEQUENCES, records_per_shard=7, codec="small")
@@ -64,11 +64,13 @@ def losses_of_segments(row: Batch, *, segments: int) -> jax.Array:
     head = jax.random.normal(keys[2], (TINY.vocab_size, EMBED))
     by_segment = jnp.take_along_axis(row.segment_ids, row.scored, axis=1)
     row = dataclasses.replace(row, kind_ids=by_segment)
-    _, sums = distillation_loss(
-        tokens + positions, head, row, Normalizers.of(row),
-        Objective(name="icldist", label_weight=1.0), progress=0.0, num_kinds=segments, mesh=None,
+    objective = CachedObjective(name="icldist", label_weight=1.0)
+    scored = jnp.take_along_axis(tokens + positions, row.scored[:, :, None], axis=1)
+    _, means = objective.loss(
+        StudentOutput(scored, head), objective.teacher_signal(None, row, 0.0), row,
+        Normalizers.of(row), progress=0.0, num_kinds=segments, mesh=None,
     )  # fmt: skip
-    return sums["ce"] + sums["divergence"] + sums["label_kl"]
+    return jnp.sum(jnp.stack([mean.total for mean in means.values()]), axis=0)
 
 
 def losses_by_sequence(batches: PackedBatches) -> dict[tuple[int, ...], float]:

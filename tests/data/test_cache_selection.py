@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from cache_records import exact_targets, log_softmax
 
+from benchmarks.dense_teacher import reduce_dense
 from sentidistill_jax.data.teacher_cache import (
     SparseTargets,
     draw,
-    reduce_dense,
     sampled_targets,
     select_top_k,
     select_top_p,
@@ -98,6 +98,6 @@ def test_sampled_targets_are_unbiased():
     for estimates, truth in [(shares, np.exp(teacher)), (losses, -np.exp(teacher) @ student)]:
         sigma = estimates.std(axis=0) / np.sqrt(repeats)
         assert (np.abs(estimates.mean(axis=0) - truth) <= 5 * sigma + 1e-9).all()
-    # Keeping the likeliest tokens only and renormalising, as top-k without a tail does, is not.
+    # Keeping the likeliest tokens only and renormalizing, as top-k without a tail does, is not.
     top = np.sort(np.exp(teacher))[::-1][:6]
     assert top.max() / top.sum() - top.max() > 5 * shares.std(axis=0).max() / np.sqrt(repeats)

@@ -161,7 +161,7 @@ class TestCalibratedAnswer:
         ids, logprobs = FREE.targets.pad(2)
         assert calibrated_answer(FREE, ids, logprobs) is logprobs
 
-    def test_rows_of_a_batch_stay_normalised(self, tmp_path):
+    def test_rows_of_a_batch_stay_normalized(self, tmp_path):
         cache = random_cache(tmp_path / "cache", [(3, 2)] * 6)
         batches = packed([open_cache(cache)], rows=6, seq=5, scored=2)
         batch = batches[0]

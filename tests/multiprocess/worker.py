@@ -12,6 +12,7 @@ import os
 import pathlib
 import sys
 import time
+from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 sys.path[:0] = [str(pathlib.Path(__file__).parents[1]), str(pathlib.Path(__file__).parents[2])]
@@ -28,8 +29,10 @@ from sentidistill_jax import distributed
 from sentidistill_jax.data.loader import PackedBatches
 from sentidistill_jax.errors import EXIT_FAILED, EXIT_RESTART, Preempted
 from sentidistill_jax.export import export
+from sentidistill_jax.metric_writer import MetricWriter
 from sentidistill_jax.models import load
-from sentidistill_jax.training import train as training
+from sentidistill_jax.sharding import make_mesh
+from sentidistill_jax.training.train import CacheSource, TrainSettings, train
 
 
 def main() -> int:
@@ -43,7 +46,6 @@ def main() -> int:
     folder, settings = options.folder, json.loads(options.settings.read_text())
     job = distributed.start()
     tokenizer = byte_tokenizer()
-    training.load_student = lambda config, mesh, caches: random_model(mesh, tokenizer)
     load.tokenizer_fingerprint = lambda tokenizer: "tokenizer"
     read: list[int] = []
     records = PackedBatches._records
@@ -53,19 +55,25 @@ def main() -> int:
         return records(self, indices)
 
     PackedBatches._records = remembered
-    report = training._report
+    write = MetricWriter.write
 
-    def paced(*arguments, **named):
+    def paced(self, step, scalars):
         time.sleep(options.pace)
-        written = report(*arguments, **named)
-        if jax.process_index() == options.hang and arguments[-2] == 2:  # the step
+        write(self, step, scalars)
+        if jax.process_index() == options.hang and step == 2:
             time.sleep(1000)
-        return written
 
-    training._report = paced
-    config = ConfigDict(settings)
+    MetricWriter.write = paced
+    config: Any = ConfigDict(settings)
+    mesh = make_mesh(config.mesh)
     try:
-        model = training.train(config, [folder / "cache"], folder / "run")
+        model = train(
+            random_model(mesh, tokenizer),
+            [CacheSource(folder / "cache")],
+            TrainSettings.of(config),
+            folder / "run",
+            mesh,
+        )
         export(model, folder / "student")
         code = 0
     except Preempted as error:

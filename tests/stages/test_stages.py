@@ -28,7 +28,6 @@ from sentidistill_jax.stages.teacher import Teacher
 from sentidistill_jax.teacher.annotate import Annotation, LabelTeacher
 from sentidistill_jax.teacher.capture import Capture
 from sentidistill_jax.training.student import Cut
-from sentidistill_jax.training.train import cut_of
 from sentidistill_jax.workdir import Workdir
 
 ROOT = Path(__file__).parents[2]
@@ -348,7 +347,7 @@ class TestStudents:
         config.student.slice.update(embed=8, mlp=8, kv_heads=1)
         take_whole(config.student, "students/one")
         assert config.student.source == "students/one"
-        assert cut_of(config) == Cut(widths={"embed": 0, "mlp": 0, "kv_heads": 0})
+        assert Cut.of(config.student) == Cut(widths={"embed": 0, "mlp": 0, "kv_heads": 0})
         assert not config.student.caches
 
     def test_nothing_is_written_when_a_size_is_wrong(self, config, cached):

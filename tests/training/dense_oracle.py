@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sentidistill_jax.training.sparse_teacher import SparseTeacher
+from sentidistill_jax.training.distill_loss import SparseTeacher
 
 BETA, SKEW = 0.5, 0.1  # the defaults of losses.jsd and of the skewed KLs
 

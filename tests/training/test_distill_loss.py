@@ -1,8 +1,10 @@
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from dense_oracle import DIVERGENCES as ORACLES
 from dense_oracle import (
@@ -14,14 +16,17 @@ from dense_oracle import (
     softmax,
 )
 
-from sentidistill_jax.training import losses, sparse_teacher
+from sentidistill_jax.training import losses
 from sentidistill_jax.training.distill_loss import (
     DistillTargets,
     LabelTargets,
     LossTerms,
+    SparseTeacher,
+    at_temperature,
     distill_loss,
+    renormalize_top_k,
+    student_outcome_logits,
 )
-from sentidistill_jax.training.sparse_teacher import SparseTeacher
 
 ROWS, VOCAB, EMBED, K = 6, 29, 8, 5
 HIDDEN = random_normal(0, ROWS, EMBED)
@@ -35,9 +40,7 @@ WEIGHTS = jnp.abs(random_normal(4, 3, ROWS)) + 0.1
 
 def teacher_at(temperature, k=K):
     cached = cached_teacher(TEACHER_LOGITS, k, temperature)
-    logprobs = sparse_teacher.at_temperature(
-        cached.top_k_logprobs, cached.tail_logprob, temperature
-    )
+    logprobs = at_temperature(cached.top_k_logprobs, cached.tail_logprob, temperature)
     return cached._replace(top_k_logprobs=logprobs)
 
 
@@ -60,6 +63,56 @@ def assert_equal_to_oracle(got, oracle, tolerance=1e-5):
     assert_close(got[0], value, tolerance)
     for got_gradient, gradient in zip(got[1], gradients, strict=True):
         assert_close(got_gradient, gradient, tolerance)
+
+
+class TestAtTemperature:
+    @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 7.0])
+    @pytest.mark.parametrize("k", [1, 6, VOCAB])
+    def test_recovers_the_dense_teacher(self, temperature, k):
+        logits = random_normal(0, 5, VOCAB, scale=2.0)
+        teacher = cached_teacher(logits, k, temperature)
+        got = at_temperature(teacher.top_k_logprobs, teacher.tail_logprob, temperature)
+        expected = np.log(softmax(logits, temperature))
+        expected = np.take_along_axis(expected, np.asarray(teacher.top_k_ids), axis=-1)
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+    @pytest.mark.parametrize("tail_mass", [1e-12, 1e-6, 0.5, 1 - 1e-4])
+    def test_any_tail_mass(self, tail_mass):
+        kept = jnp.asarray(np.log(np.array([0.75, 0.25]) * (1 - tail_mass)), jnp.float32)
+        got = at_temperature(kept, jnp.float32(np.log(tail_mass)), 1.0)
+        # A tail of 1 - 1e-4 has a log of 1e-4, whose float32 rounding moves the others by 1e-6.
+        np.testing.assert_allclose(got, kept, rtol=1e-6, atol=1e-6)
+
+    def test_padding_stays_and_changes_nothing(self):
+        logprobs, tail = jnp.log(jnp.array([0.5, 0.25])), jnp.log(jnp.array(0.4))
+        got = at_temperature(jnp.append(logprobs, -jnp.inf), tail, 2.0)
+        assert jnp.array_equal(got[:2], at_temperature(logprobs, tail, 2.0))
+        assert got[2] == -jnp.inf
+
+    def test_a_position_without_entries_has_none(self):
+        got = at_temperature(jnp.full((2, 3), -jnp.inf), jnp.zeros(2), 2.0)
+        assert jnp.array_equal(got, jnp.full((2, 3), -jnp.inf))
+
+
+def test_renormalize_gives_the_kept_entries_all_mass():
+    teacher = SparseTeacher(
+        jnp.array([[3, 1, 0], [0, 0, 0]]),
+        jnp.log(jnp.array([[0.3, 0.1, 0.0], [0.0, 0.0, 0.0]])),
+        jnp.log(jnp.array([0.6, 1.0])),
+    )
+    got = renormalize_top_k(teacher)
+    np.testing.assert_allclose(jnp.exp(got.top_k_logprobs), [[0.75, 0.25, 0], [0, 0, 0]], rtol=1e-6)
+    assert jnp.array_equal(got.tail_logprob, jnp.full(2, -jnp.inf))
+
+
+def test_student_outcomes_leave_padding_out():
+    teacher = SparseTeacher(
+        jnp.array([[3, 0]]), jnp.log(jnp.array([[0.5, 0.0]])), jnp.log(jnp.array([0.5]))
+    )
+    outcomes = student_outcome_logits(
+        jnp.log(jnp.array([[2.0, 50.0]])), jnp.log(jnp.array([6.0])), teacher
+    )
+    np.testing.assert_allclose(jax.nn.softmax(outcomes), [[0.25, 0.0, 0.75]], rtol=1e-6)
 
 
 class TestDivergenceAgainstDense:
@@ -87,7 +140,7 @@ class TestDivergenceAgainstDense:
         np.put_along_axis(kept, np.asarray(teacher.top_k_ids), 1.0, axis=-1)
         target = softmax(TEACHER_LOGITS) * kept
         target /= target.sum(axis=-1, keepdims=True)
-        got = divergence_and_gradients(sparse_teacher.renormalize_top_k(teacher), name)
+        got = divergence_and_gradients(renormalize_top_k(teacher), name)
         assert_equal_to_oracle(
             got, lambda hidden, head: ORACLES[name](jax.nn.softmax(hidden @ head.T), target)
         )
@@ -186,6 +239,40 @@ def test_extreme_logits_keep_values_and_gradients_finite(name):
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(got))
 
 
+class TestCrossEntropy:
+    def value_and_gradient(self, logits, targets):
+        """The term of each row and the gradient of their sum; the identity is the head."""
+
+        def loss(logits):
+            weights = LossTerms(jnp.ones(len(logits)))
+            head = jnp.eye(logits.shape[1])
+            return distill_loss(logits, head, DistillTargets(targets), weights)
+
+        (_, terms), gradient = jax.value_and_grad(loss, has_aux=True)(logits)
+        return terms.ce, gradient
+
+    def test_hand_numbers(self):
+        logits = jnp.log(jnp.array([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]])) + 7.0
+        value, _ = self.value_and_gradient(logits, jnp.array([1, 2]))
+        np.testing.assert_allclose(value, [math.log(4), -math.log(0.7)], rtol=1e-6)
+
+    def test_value_and_gradient_equal_the_float64_oracle(self):
+        logits, targets = random_normal(0, 4, 17), jnp.array([3, 0, 16, 5])
+        value, gradient = self.value_and_gradient(logits, targets)
+        expected_value, (expected_gradient,) = in_float64(
+            lambda logits: -jnp.log(jax.nn.softmax(logits))[jnp.arange(4), targets], logits
+        )
+        assert_close(value, expected_value)
+        assert_close(gradient, expected_gradient)
+
+    def test_extreme_bfloat16_logits(self):
+        logits = jnp.array([[3e4, -3e4], [3e4, -3e4]], jnp.bfloat16)
+        value, gradient = self.value_and_gradient(logits, jnp.array([0, 1]))
+        assert value.dtype == jnp.float32
+        np.testing.assert_allclose(value, [0.0, 6e4], rtol=1e-2)
+        np.testing.assert_array_equal(gradient, [[0, 0], [1, -1]])
+
+
 class TestWeightedSum:
     targets = DistillTargets(TOKENS, teacher_at(2.0), LabelTargets(LABEL_IDS, LABEL_LOGPROBS))
     weights = LossTerms(*WEIGHTS)
@@ -229,7 +316,7 @@ class TestWeightedSum:
 
     def test_cross_entropy_alone(self):
         loss, terms = distill_loss(HIDDEN, HEAD, DistillTargets(TOKENS), LossTerms(jnp.ones(ROWS)))
-        expected = losses.cross_entropy(HIDDEN @ HEAD.T, TOKENS)
+        expected = optax.softmax_cross_entropy_with_integer_labels(HIDDEN @ HEAD.T, TOKENS)
         np.testing.assert_allclose(terms.ce, expected, rtol=1e-5)
         np.testing.assert_allclose(loss, jnp.sum(expected), rtol=1e-6)
         assert terms.divergence is None

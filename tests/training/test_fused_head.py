@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from dense_oracle import assert_close, cached_teacher, random_normal
 
+from benchmarks.distill_loss import rematerialized_distill_loss
 from sentidistill_jax.sharding import MESH_AXES, make_mesh
 from sentidistill_jax.training import losses
 from sentidistill_jax.training.distill_loss import (
@@ -15,7 +16,6 @@ from sentidistill_jax.training.distill_loss import (
     LabelTargets,
     LossTerms,
     distill_loss,
-    rematerialized_distill_loss,
 )
 from sentidistill_jax.training.fused_head import default_chunk_rows, fused_distill_loss
 
@@ -50,7 +50,7 @@ def assert_equal(got, expected, tolerance=1e-5):
 
 
 def compiled_text(function, *args):
-    """The optimised program, as the compiler prints it."""
+    """The optimized program, as the compiler prints it."""
     return str(function.lower(*args).compile().as_text())
 
 

@@ -158,31 +158,6 @@ class TestDivergences:
             divergence(logprobs, logprobs, **{argument: value})
 
 
-class TestCrossEntropy:
-    def test_hand_numbers(self):
-        logits = jnp.log(jnp.array([[[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]]])) + 7.0
-        expected = [[math.log(4), -math.log(0.7)]]
-        np.testing.assert_allclose(
-            losses.cross_entropy(logits, jnp.array([[1, 2]])), expected, rtol=1e-6
-        )
-
-    def test_value_and_gradient_equal_the_float64_oracle(self):
-        logits, targets = random_normal(0, 4, 17), jnp.array([3, 0, 16, 5])
-        value, gradient = value_and_gradient(losses.cross_entropy, logits, targets)
-        expected_value, (expected_gradient,) = in_float64(
-            lambda logits: -jnp.log(jax.nn.softmax(logits))[jnp.arange(4), targets], logits
-        )
-        assert_close(value, expected_value)
-        assert_close(gradient, expected_gradient)
-
-    def test_extreme_bfloat16_logits(self):
-        logits = jnp.array([[3e4, -3e4], [3e4, -3e4]], jnp.bfloat16)
-        value, gradient = value_and_gradient(losses.cross_entropy, logits, jnp.array([0, 1]))
-        assert value.dtype == jnp.float32
-        np.testing.assert_allclose(value, [0.0, 6e4], rtol=1e-2)
-        np.testing.assert_array_equal(gradient, [[0, 0], [1, -1]])
-
-
 class TestSampledDivergence:
     @each_divergence
     def test_expectation_over_draws_is_the_full_divergence(self, name):

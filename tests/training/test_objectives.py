@@ -14,11 +14,17 @@ from helpers import KINDS, TINY, assert_trees_close, random_cache
 from sentidistill_jax.data.loader import BatchShape, PackedBatches, iterate
 from sentidistill_jax.data.teacher_cache import open_cache
 from sentidistill_jax.sharding import make_mesh
-from sentidistill_jax.training.objectives import Normalizers, Objective, distillation_loss
+from sentidistill_jax.training import losses
+from sentidistill_jax.training.objectives import (
+    CachedObjective,
+    Normalizers,
+    StudentOutput,
+    make_objective,
+)
 
 SIZES = [(5, 4), (7, 5), (2, 4), (8, 6), (10, 1), (9, 7), (6, 3)]
 ROWS, SEQ, SCORED, EMBED = 3, 40, 18, 8
-OBJECTIVE = Objective(name="icldist", alpha=0.4, temperature=2.0, label_weight=0.7)
+OBJECTIVE = CachedObjective(name="icldist", alpha=0.4, temperature=2.0, label_weight=0.7)
 HEAD = random_normal(1, TINY.vocab_size, EMBED)
 HIDDEN = random_normal(2, ROWS, SEQ, EMBED)
 
@@ -45,16 +51,24 @@ def batches(cache):
 
 @functools.partial(jax.jit, static_argnames="objective")
 def loss_of(hidden, batch, *, objective, progress=0.0, head=HEAD):
-    return distillation_loss(
-        hidden,
-        head,
+    scored = jnp.take_along_axis(hidden, batch.scored[:, :, None], axis=1)
+    return objective.loss(
+        StudentOutput(scored, head),
+        objective.teacher_signal(None, batch, progress),
         batch,
         Normalizers.of(batch),
-        objective,
         progress=progress,
         num_kinds=len(KINDS),
         mesh=None,
     )
+
+
+def totals(metrics):
+    return {
+        f"{name} {part}": np.asarray(sums)
+        for name, mean in metrics.items()
+        for part, sums in mean._asdict().items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +121,7 @@ def mean(values):
 
 
 def test_alpha_0_is_the_mean_cross_entropy_of_the_completion_tokens(batches, dense):
-    loss, _ = loss_of(HIDDEN, batches[(1.0,)], objective=Objective(alpha=0))
+    loss, _ = loss_of(HIDDEN, batches[(1.0,)], objective=CachedObjective(alpha=0))
     assert float(loss) == pytest.approx(mean([cross_entropies(*one) for one in dense]), rel=1e-5)
 
 
@@ -115,7 +129,7 @@ def test_alpha_0_is_the_mean_cross_entropy_of_the_completion_tokens(batches, den
 def test_alpha_1_is_the_mean_divergence_times_the_squared_temperature(
     batches, dense, temperature, column
 ):
-    objective = Objective(alpha=1, temperature=temperature)
+    objective = CachedObjective(alpha=1, temperature=temperature)
     loss, _ = loss_of(HIDDEN, batches[(temperature,)], objective=objective)
     expected = temperature**2 * mean(
         [divergences(record, logits, temperature, column) for record, logits in dense]
@@ -138,17 +152,22 @@ def test_the_loss_weighs_its_three_terms(batches, dense):
 def test_metrics_are_unweighted_sums_per_kind(batches, dense):
     _, metrics = loss_of(HIDDEN, batches[(2.0,)], objective=OBJECTIVE)
     kinds = sorted(KINDS)
-    names = ("tokens", "answers", "ce", "divergence", "label_kl")
+    names = ("tokens", "answers", "ce_nats", "divergence_nats", "label_kl_nats")
     expected = {name: np.zeros((len(kinds),)) for name in names}
     for record, logits in dense:
         kind = kinds.index(record.kind)
         expected["tokens"][kind] += len(logits)
         expected["answers"][kind] += record.labels is not None
-        expected["ce"][kind] += cross_entropies(record, logits).sum()
-        expected["divergence"][kind] += divergences(record, logits, 2.0, 1).sum()
-        expected["label_kl"][kind] += label_kls(record, logits).sum()
+        expected["ce_nats"][kind] += cross_entropies(record, logits).sum()
+        expected["divergence_nats"][kind] += divergences(record, logits, 2.0, 1).sum()
+        expected["label_kl_nats"][kind] += label_kls(record, logits).sum()
     assert (expected["answers"] > 0).tolist() == [False, True, False]
-    assert_trees_close(jax.device_get(metrics), expected, 1e-5)
+    metrics = jax.device_get(metrics)
+    for name, count in (
+        ("ce_nats", "tokens"), ("divergence_nats", "tokens"), ("label_kl_nats", "answers")
+    ):  # fmt: skip
+        got = {name: metrics[name].total, count: metrics[name].count}
+        assert_trees_close(got, {name: expected[name], count: expected[count]}, 1e-5)
 
 
 def test_knowdist_has_no_label_term(batches):
@@ -158,7 +177,7 @@ def test_knowdist_has_no_label_term(batches):
     knowdist = dataclasses.replace(OBJECTIVE, name="knowdist", label_weight=0.0)
     without, fewer = loss_of(HIDDEN, batches[(2.0,)], objective=knowdist)
     assert float(without) == pytest.approx(float(loss), rel=1e-6)
-    assert set(metrics) - set(fewer) == {"answers", "label_kl"}
+    assert set(metrics) - set(fewer) == {"label_kl_nats"}
 
 
 def test_text_only_has_the_gradient_of_plain_cross_entropy(batches):
@@ -171,12 +190,31 @@ def test_text_only_has_the_gradient_of_plain_cross_entropy(batches):
         return jnp.sum(losses * batch.loss_mask) / jnp.sum(batch.loss_mask)
 
     def ours(hidden, head):
-        return loss_of(hidden, batch, objective=Objective(alpha=0.0), head=head)[0]
+        return loss_of(hidden, batch, objective=CachedObjective(alpha=0.0), head=head)[0]
 
     for got, expected in zip(
         jax.grad(ours, (0, 1))(HIDDEN, HEAD), jax.grad(plain, (0, 1))(HIDDEN, HEAD), strict=True
     ):
         assert_trees_close({"gradient": got}, {"gradient": expected}, 1e-5)
+
+
+class TestDivergences:
+    def test_a_new_one_is_an_entry(self, batches, monkeypatch):
+        def twice_the_kl(student_logprobs, teacher_logprobs):
+            return 2 * losses.forward_kl(student_logprobs, teacher_logprobs)
+
+        monkeypatch.setitem(losses.DIVERGENCES, "twice_the_kl", twice_the_kl)
+        once, twice = (
+            loss_of(HIDDEN, batches[(1.0,)], objective=CachedObjective(alpha=1, divergence=name))
+            for name in ("forward_kl", "twice_the_kl")
+        )
+        assert float(twice[0]) == pytest.approx(2 * float(once[0]), rel=1e-6)
+
+    @pytest.mark.parametrize(("name", "unit"), [("jsd", "nats"), ("tvd", "mass")])
+    def test_metrics_end_in_their_unit(self, batches, name, unit):
+        objective = CachedObjective(divergence=name)
+        _, metrics = loss_of(HIDDEN, batches[(1.0,)], objective=objective)
+        assert set(metrics) == {"ce_nats", f"divergence_{unit}"}
 
 
 class TestWeights:
@@ -187,30 +225,31 @@ class TestWeights:
         )
         loss, metrics = loss_of(HIDDEN, weighted, objective=objective)
         _, unweighted = loss_of(HIDDEN, batch, objective=objective)
-        assert_trees_close(jax.device_get(metrics), jax.device_get(unweighted), 1e-6)
+        assert_trees_close(totals(metrics), totals(unweighted), 1e-6)
         factors = np.array([0.5, 3.0, 0.5])
-        expected = (factors * metrics["ce"]).sum() / metrics["tokens"].sum()
-        expected += 0.7 * (factors * metrics["label_kl"]).sum() / metrics["answers"].sum()
+        ce, label_kl = metrics["ce_nats"], metrics["label_kl_nats"]
+        expected = (factors * ce.total).sum() / ce.count.sum()
+        expected += 0.7 * (factors * label_kl.total).sum() / label_kl.count.sum()
         assert float(loss) == pytest.approx(float(expected), rel=1e-5)
 
 
 class TestSchedules:
     def test_alpha_goes_along_lines(self):
-        objective = Objective(alpha=0.2, alpha_schedule=((0.5, 0.8), (0.75, 0.4)))
+        objective = CachedObjective(alpha=0.2, alpha_schedule=((0.5, 0.8), (0.75, 0.4)))
         got = [float(objective.alpha_at(progress)) for progress in (0, 0.25, 0.5, 0.625, 0.75, 1)]
         assert got == pytest.approx([0.2, 0.5, 0.8, 0.6, 0.4, 0.4])
 
     def test_temperature_jumps_and_takes_its_own_tail_mass(self, batches):
-        objective = Objective(alpha=0.7, temperature=2.0, temperature_schedule=((0.5, 1.0),))
+        objective = CachedObjective(alpha=0.7, temperature=2.0, temperature_schedule=((0.5, 1.0),))
         assert objective.temperatures == (2.0, 1.0)
         for progress, temperature in ((0.0, 2.0), (0.49, 2.0), (0.5, 1.0), (0.9, 1.0)):
             got, _ = loss_of(HIDDEN, batches[(2.0, 1.0)], objective=objective, progress=progress)
-            constant = Objective(alpha=0.7, temperature=temperature)
+            constant = CachedObjective(alpha=0.7, temperature=temperature)
             expected, _ = loss_of(HIDDEN, batches[(temperature,)], objective=constant)
             assert float(got) == pytest.approx(float(expected), rel=1e-6)
 
     def test_what_never_changes_is_known_when_traced(self):
-        objective = Objective(alpha=0.3)
+        objective = CachedObjective(alpha=0.3)
         assert objective.alpha_at(jnp.array(0.5)) == 0.3
         assert objective.temperature_index_at(jnp.array(0.5)) == 0
 
@@ -224,7 +263,7 @@ def test_a_batch_without_answers_has_a_finite_loss_and_no_label_term(batches):
         HIDDEN, batches[(2.0,)], objective=dataclasses.replace(OBJECTIVE, label_weight=0.0)
     )
     assert float(loss) == pytest.approx(float(without), rel=1e-6)
-    assert not metrics["answers"].any() and not metrics["label_kl"].any()
+    assert not any(sums.any() for sums in metrics["label_kl_nats"])
 
 
 def test_padding_has_no_gradient(batches):
@@ -255,14 +294,14 @@ def test_padding_has_no_gradient(batches):
 )
 def test_objectives_that_mean_nothing(settings, message):
     with pytest.raises(ValueError, match=message):
-        Objective(**settings)
+        make_objective({"name": "knowdist", **settings})
 
 
 def test_a_teacher_without_a_tail_excludes_a_divergence_that_is_infinite_then():
     with pytest.raises(ValueError, match="'reverse_kl' is infinite .*renormalize_top_k=False"):
-        Objective(divergence="reverse_kl", renormalize_top_k=True)
+        CachedObjective(divergence="reverse_kl", renormalize_top_k=True)
     for name in ("forward_kl", "jsd", "skew_forward_kl", "skew_reverse_kl", "tvd"):
-        Objective(divergence=name, renormalize_top_k=True)
+        CachedObjective(divergence=name, renormalize_top_k=True)
 
 
 @pytest.mark.parametrize(
@@ -270,12 +309,14 @@ def test_a_teacher_without_a_tail_excludes_a_divergence_that_is_infinite_then():
 )
 def test_draws_serve_the_forward_kl_alone(divergence, fault):
     with pytest.raises(ValueError, match=f"'{divergence}' is {fault} with a cache of mode"):
-        Objective(divergence=divergence, sampled=True)
-    Objective(sampled=True)
+        CachedObjective(divergence=divergence, sampled=True)
+    CachedObjective(sampled=True)
 
 
 def test_a_renormalised_teacher_is_the_kept_entries_alone(batches, dense):
-    loss, _ = loss_of(HIDDEN, batches[(1.0,)], objective=Objective(alpha=1, renormalize_top_k=True))
+    loss, _ = loss_of(
+        HIDDEN, batches[(1.0,)], objective=CachedObjective(alpha=1, renormalize_top_k=True)
+    )
     total = 0.0
     for record, logits in dense:
         ids, logprobs = record.targets.pad(int(record.targets.counts.max()))
@@ -295,7 +336,7 @@ def test_sampled_gradients_are_those_of_the_shares(batches):
         top_k_logprobs=jnp.log(shares),
         tail_logprobs=jnp.full_like(batch.tail_logprobs, -jnp.inf),
     )
-    objective = Objective(alpha=1, sampled=True)
+    objective = CachedObjective(alpha=1, sampled=True)
     got = jax.grad(lambda hidden: loss_of(hidden, drawn, objective=objective)[0])(HIDDEN)
 
     def soft_cross_entropy(hidden):

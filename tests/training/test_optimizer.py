@@ -181,6 +181,16 @@ class TestMuon:
             jax.eval_shape(optimizer.update, one, state, one)
 
 
+def test_a_new_optimizer_is_an_entry(monkeypatch):
+    def sign(schedule, weight_decay, momentum_dtype):
+        return optax.sign_sgd(schedule)
+
+    monkeypatch.setitem(OPTIMIZERS, "sign", sign)
+    optimizer = make_optimizer("sign", lambda step: 0.1, weight_decay=0.0, clip_norm=1.0)
+    updates, _ = optimizer.update(jnp.array([3.0, -0.5, 0.0]), optimizer.init(jnp.zeros(3)))
+    np.testing.assert_allclose(np.asarray(updates), [-0.1, 0.1, 0.0], rtol=1e-6)
+
+
 def test_an_unknown_optimizer_is_an_error():
     with pytest.raises(ValueError, match=r"optimizer.name='sgd' must be one of \['adafactor', "):
         updated("sgd", PARAMS)

@@ -23,6 +23,7 @@ def run(tmp_path):
     model = write_model(tmp_path / "model")
     caches = {size: write_cache(tmp_path / f"cache-{size}", model, size) for size in (4, 16)}
     compiled = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled")}
+    found = {"PYTHONPATH": os.pathsep.join(sys.path)}  # the helpers of the tests
 
     def start(workdir, *options, sequences=4, rows=1, processes=1):
         config = tiny_config(model)
@@ -36,7 +37,7 @@ def run(tmp_path):
         started = [
             subprocess.Popen(
                 [*map(str, command), "--process", str(index)],
-                env=os.environ | COMPILED | compiled,
+                env=os.environ | COMPILED | compiled | found,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from helpers import arrays_of, byte_tokenizer, random_cache, random_model
-from tiny_run import fingerprints, tiny_config, write_model
+from tiny_run import fingerprints, tiny_config, train, write_model
 
 from sentidistill_jax.data.teacher_cache import open_cache
 from sentidistill_jax.data.vocabulary_map import token_counts
@@ -17,7 +17,6 @@ from sentidistill_jax.models.flops import num_parameters
 from sentidistill_jax.models.load import load_model, tokenizer_fingerprint
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.training.student import Cut, cut_student, label_words, student_config
-from sentidistill_jax.training.train import train
 
 WIDTHS = {"embed": 32, "mlp": 48, "kv_heads": 1}
 

@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 from helpers import TINY, arrays_of, random_cache
 from ml_collections import ConfigDict
-from tiny_run import STEPS, fingerprints, tiny_config, write_cache, write_model
+from tiny_run import STEPS, fingerprints, tiny_config, train, write_cache, write_model
 
 from sentidistill_jax.data.teacher_cache import CacheMismatchError
 from sentidistill_jax.errors import Interrupted, NonFiniteLossError
@@ -21,7 +21,8 @@ from sentidistill_jax.models.load import load_model
 from sentidistill_jax.settings import Config
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.training import train as train_module
-from sentidistill_jax.training.train import scalars_of, train
+from sentidistill_jax.training.objectives import Mean
+from sentidistill_jax.training.train import CacheSource, scalars_of
 
 pytestmark = pytest.mark.usefixtures("one_device", "compilation_cache")
 
@@ -152,16 +153,18 @@ def test_metrics_of_a_run_name_the_kinds_that_were_in_the_batch(uninterrupted):
 
 
 def test_scalars_are_averages_over_tokens_or_answers():
-    sums = {
+    tokens, answers = np.array([4.0, 0.0, 6.0]), np.array([0.0, 0.0, 2.0])
+    metrics = {
         "loss": np.float32(2.5),
         "gradient_norm": np.float32(0.5),
-        "tokens": np.array([4.0, 0.0, 6.0]),
-        "answers": np.array([0.0, 0.0, 2.0]),
-        "ce": np.array([8.0, 0.0, 3.0]),
-        "divergence": np.array([4.0, 0.0, 6.0]),
-        "label_kl": np.array([0.0, 0.0, 1.0]),
+        "completion_tokens": np.float32(10.0),
+        "means": {
+            "ce_nats": Mean(np.array([8.0, 0.0, 3.0]), tokens),
+            "divergence_nats": Mean(np.array([4.0, 0.0, 6.0]), tokens),
+            "label_kl_nats": Mean(np.array([0.0, 0.0, 1.0]), answers),
+        },
     }
-    assert scalars_of(sums, ("emotion", "irony", "polarity")) == {
+    assert scalars_of(metrics, ("emotion", "irony", "polarity")) == {
         "train/loss": 2.5,
         "train/gradient_norm": 0.5,
         "train/completion_tokens": 10.0,
@@ -245,7 +248,7 @@ def test_a_mixture_weighs_its_caches_and_kinds(config, cache, tmp_path, model_di
     """The same cache twice, once at weight 0 and all but one kind at 0: what is left is learnt."""
     config.data.update(epochs=1, global_batch_size=4)
     config.data.kind_weights = ConfigDict({"polarity": 0.0, "rewrite": 0.0}, convert_dict=False)
-    train(config, [cache, cache], tmp_path, cache_weights=[1.0, 0.0])
+    train(config, [CacheSource(cache, 1.0), CacheSource(cache, 0.0)], tmp_path)
     (line,) = lines_of(tmp_path)
     assert line["train/completion_tokens"] == 32
     # Half of the tokens of that kind have weight 1: 8 of the 16, two of its four sequences.
@@ -339,7 +342,7 @@ def test_a_cache_of_something_else_is_refused_by_name_before_anything_is_written
     name = "config.teacher.source" if field == "config" else field
     expect = {"corpus_fingerprint": "corpus", "config.teacher.source": "mine"}
     with pytest.raises(CacheMismatchError, match=f"{name}: got .*, expected "):
-        train(config, [other], tmp_path / "run", expect=[expect])
+        train(config, [CacheSource(other, expect=expect)], tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

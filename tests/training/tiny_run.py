@@ -2,15 +2,20 @@
 
 import pathlib
 import runpy
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 from helpers import byte_tokenizer, random_cache, random_model
 
 from sentidistill_jax.artifact import fingerprint
 from sentidistill_jax.export import export
-from sentidistill_jax.models.load import load_tokenizer, tokenizer_fingerprint
+from sentidistill_jax.models.load import LoadedModel, load_tokenizer, tokenizer_fingerprint
 from sentidistill_jax.settings import Config
 from sentidistill_jax.sharding import make_mesh
+from sentidistill_jax.stages.students import initial_student
+from sentidistill_jax.training import train as train_module
+from sentidistill_jax.training.train import CacheSource, TrainSettings
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 6  # of `tiny_config` on `write_cache`
@@ -50,3 +55,24 @@ def tiny_config(model: pathlib.Path) -> Config:
     config.checkpoint.update(interval=2, keep=1)
     config.update(log_interval=1, peak_tflops=1.0)
     return config.lock()
+
+
+def train(
+    config: Config,
+    caches: Sequence[pathlib.Path | CacheSource],
+    workdir: pathlib.Path,
+    *,
+    student_caches: Sequence[pathlib.Path] = (),
+    **options: Any,
+) -> LoadedModel:
+    """Loads the student of a config and trains it, as the stage does without its artifact."""
+    mesh = make_mesh(config.mesh)
+    sources = [one if isinstance(one, CacheSource) else CacheSource(one) for one in caches]
+    return train_module.train(
+        initial_student(config, mesh, student_caches or [one.directory for one in sources]),
+        sources,
+        TrainSettings.of(config),
+        workdir,
+        mesh,
+        **options,
+    )

@@ -9,10 +9,10 @@ import signal
 import jax
 import numpy as np
 from ml_collections import ConfigDict
+from tiny_run import train
 
 from sentidistill_jax.errors import Interrupted
 from sentidistill_jax.training import train as train_module
-from sentidistill_jax.training.train import train
 
 
 def sequences_of(batch):

@@ -23,7 +23,6 @@ from sentidistill_jax.data.teacher_cache.records import (
 )
 from sentidistill_jax.data.teacher_cache.selection import (
     draw,
-    reduce_dense,
     sampled_targets,
     select_top_k,
     select_top_p,
@@ -49,7 +48,6 @@ __all__ = [
     "inspect",
     "open_cache",
     "record_key",
-    "reduce_dense",
     "sampled_targets",
     "select_top_k",
     "select_top_p",

@@ -10,10 +10,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from sentidistill_jax.data.teacher_cache.manifest import CacheError, CacheManifest
+from sentidistill_jax.data.teacher_cache.manifest import CacheError, CacheManifest, sha256_of
 from sentidistill_jax.data.teacher_cache.reader import open_cache
 from sentidistill_jax.data.teacher_cache.records import CacheRecord, SparseTargets
-from sentidistill_jax.data.teacher_cache.shard_log import sha256_of
 
 _BAR_WIDTH = 40
 _EDGES = (-math.inf, -6, -5, -4, -3, -2.5, -2, -1.5, -1, -0.5, 0)  # log10 of the tail mass

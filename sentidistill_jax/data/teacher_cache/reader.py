@@ -7,23 +7,26 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from array_record.python import array_record_data_source
 
-from sentidistill_jax.data.teacher_cache.codec import make_codec
+from sentidistill_jax.data.teacher_cache.codec import (
+    Header,
+    decode_records,
+    make_codec,
+    read_header,
+)
 from sentidistill_jax.data.teacher_cache.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
     CacheError,
     CacheManifest,
     CacheMismatchError,
+    ShardLog,
     differences,
+    log_path,
+    read_log,
+    sha256_of,
     unseal,
 )
 from sentidistill_jax.data.teacher_cache.records import CacheRecord
-from sentidistill_jax.data.teacher_cache.serialization import (
-    Header,
-    decode_records,
-    read_header,
-)
-from sentidistill_jax.data.teacher_cache.shard_log import ShardLog, log_path, read_log, sha256_of
 
 _READ_AHEAD = 256  # records held while iterating
 

@@ -94,33 +94,6 @@ def draw(logprobs: np.ndarray, num_draws: int, rng: np.random.Generator) -> np.n
     return np.stack(rows).astype(np.int32)
 
 
-def reduce_dense(
-    logprobs: np.ndarray,
-    *,
-    candidates: int,
-    temperatures: Sequence[float],
-    forced_ids: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The arguments `ids, logprobs, tail_logprobs` of the selections from dense rows, exactly.
-
-    Args:
-      logprobs: At temperature 1, [n, vocab].
-      candidates: Likeliest tokens to take.
-      temperatures: Of the tail's columns.
-      forced_ids: Left out of the tail too, int32 [n, forced]; -1 is padding.
-    """
-    dense = logprobs.astype(np.float64)
-    ids = np.argsort(-dense, axis=1, kind="stable")[:, :candidates]
-    rest = dense.copy()
-    np.put_along_axis(rest, ids, -np.inf, axis=1)
-    if forced_ids is not None:
-        rows, columns = np.nonzero(forced_ids >= 0)
-        rest[rows, forced_ids[rows, columns]] = -np.inf
-    tails = [_logsumexp(rest / t) - _logsumexp(dense / t) for t in temperatures]
-    top = np.take_along_axis(dense, ids, axis=1)
-    return ids.astype(np.int32), top.astype(np.float32), np.stack(tails, 1).astype(np.float32)
-
-
 def drop_entries(
     targets: SparseTargets, keep: np.ndarray, temperatures: Sequence[float]
 ) -> SparseTargets:
@@ -172,9 +145,9 @@ def _grown_tail(logprobs, keep, tail_logprobs, temperatures) -> np.ndarray:
     for column, temperature in enumerate(temperatures):
         scaled = logprobs.astype(np.float64) / temperature
         tail = tail_logprobs[:, column].astype(np.float64)
-        # Listed entries have mass 1 - exp(tail) at this temperature: that gives the normaliser.
-        log_normaliser = _logsumexp(scaled) - np.log(-np.expm1(tail))
-        dropped = _logsumexp(np.where(keep, -np.inf, scaled)) - log_normaliser
+        # Listed entries have mass 1 - exp(tail) at this temperature: that gives the normalizer.
+        log_normalizer = _logsumexp(scaled) - np.log(-np.expm1(tail))
+        dropped = _logsumexp(np.where(keep, -np.inf, scaled)) - log_normalizer
         tails.append(np.logaddexp(tail, dropped))
     return np.stack(tails, axis=1).astype(np.float32)
 

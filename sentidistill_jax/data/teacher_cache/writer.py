@@ -10,26 +10,23 @@ from concurrent import futures
 import numpy as np
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
-from sentidistill_jax.data.teacher_cache.codec import Codec, make_codec
+from sentidistill_jax.data.teacher_cache.codec import Codec, encode_record, make_codec
 from sentidistill_jax.data.teacher_cache.manifest import (
     MANIFEST_NAME,
     CacheError,
     CacheManifest,
     CacheMismatchError,
-    ShardEntry,
-    differences,
-    seal,
-)
-from sentidistill_jax.data.teacher_cache.records import KEY_BYTES, CacheRecord
-from sentidistill_jax.data.teacher_cache.serialization import encode_record
-from sentidistill_jax.data.teacher_cache.shard_log import (
     RecordSummary,
+    ShardEntry,
     ShardLog,
+    differences,
     log_path,
     read_log,
+    seal,
     sha256_of,
     sync,
 )
+from sentidistill_jax.data.teacher_cache.records import KEY_BYTES, CacheRecord
 
 _TEMPORARY = ".writing-"
 _MASS_ERROR = 1e-3  # float32 sums over a vocabulary stay well below
