@@ -10,9 +10,10 @@ from transformers import PreTrainedTokenizerBase
 
 from sentidistill_jax.evaluation.extract import is_complete
 from sentidistill_jax.evaluation.model import Completion
-from sentidistill_jax.inference.engine import Engine, RefillConfig, ScoreRequest
+from sentidistill_jax.inference.engine import Engine, GenerateRequest, ScoreRequest
 from sentidistill_jax.inference.generation_settings import GenerationSettings
 from sentidistill_jax.inference.label_scoring import encode, encode_prompt, label_ids
+from sentidistill_jax.inference.sampling import SamplingConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,6 @@ class LocalModel:
     engine: Engine
     tokenizer: PreTrainedTokenizerBase
     generation: GenerationSettings
-    rows: int = 64  # continuations under way at one time
     chat_template: bool = False  # the prompt becomes a user's message
     left_truncate_to: int | None = None  # tokens; the end of a longer prompt is read
 
@@ -45,13 +45,10 @@ class LocalModel:
         tokens = [self._read(prompt) for prompt in prompts]
         scores = np.zeros((len(prompts), len(ids)), np.float32)
         with tqdm(total=len(prompts), desc=progress, unit="text", disable=progress is None) as bar:
-            if self.generation.repetition_penalty != 1:
-                for index, logprobs in self.engine.next_logprobs(tokens, ids, self._config(1)):
-                    scores[index] = logprobs
-                    bar.update()
-                return scores
             requests = [ScoreRequest(prompt, len(prompt), 1, ids[None]) for prompt in tokens]
-            for index, distribution in self.engine.score(requests, k=1):
+            for index, distribution in self.engine.score(
+                requests, k=1, repetition_penalty=self.generation.repetition_penalty
+            ):
                 scores[index] = distribution.chosen_logprobs[0]
                 bar.update()
         return scores
@@ -67,21 +64,17 @@ class LocalModel:
             return is_complete(self._text(continuation))
 
         with tqdm(total=len(prompts), desc=progress, unit="text", disable=progress is None) as bar:
-            for index, generation in self.engine.complete(
-                tokens, self._config(max_new_tokens), ended
+            sampling = SamplingConfig(
+                max_new_tokens=max_new_tokens,
+                repetition_penalty=self.generation.repetition_penalty,
+            )
+            requests = [GenerateRequest(prompt) for prompt in tokens]
+            for index, generation in self.engine.generate(
+                requests, sampling, stop_ids=self.generation.stop_ids, is_complete=ended
             ):
                 found[index] = Completion(self._text(generation.tokens), generation.stopped)
                 bar.update()
         return [found[index] for index in range(len(prompts))]
-
-    def _config(self, max_new_tokens: int) -> RefillConfig:
-        return RefillConfig(
-            max_new_tokens,
-            self.generation.stop_ids,
-            rows=self.rows,
-            group=max(1, self.rows // 4),
-            repetition_penalty=self.generation.repetition_penalty,
-        )
 
     def _tokens(self, prompt: str) -> np.ndarray:
         if not self.chat_template:
