@@ -1,37 +1,33 @@
 """Batched inference on token ids: score given continuations, or generate new ones.
 
-Both read a shared prompt beginning once and keep its keys and values for all rows. Shapes come
-in a few buckets, so the number of compilations is bounded.
+Both read a beginning that prompts share once and keep its keys and values for all of them. A few
+compiled programs serve prompts of any length.
 """
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from sentidistill_jax import sharding
-from sentidistill_jax.inference import batching, steps
+from sentidistill_jax.inference import shapes, steps
 from sentidistill_jax.inference.distribution import Keep, SparseDistribution
-from sentidistill_jax.inference.refill import Refill, RefillConfig
+from sentidistill_jax.inference.reader import Reader
 from sentidistill_jax.inference.requests import GenerateRequest, Generation, ScoreRequest
-from sentidistill_jax.inference.row_plan import Limits
 from sentidistill_jax.inference.sampling import SamplingConfig
+from sentidistill_jax.inference.scheduler import Scheduler, Stops
+from sentidistill_jax.inference.shared_beginnings import PromptGroup, group_prompts
 from sentidistill_jax.models.decoder import Decoder
-from sentidistill_jax.models.kv_cache import KVCache
 from sentidistill_jax.models.words import as_words
 
-__all__ = ["Engine", "GenerateRequest", "Generation", "RefillConfig", "ScoreRequest"]
+__all__ = ["Engine", "GenerateRequest", "Generation", "ScoreRequest"]
 
-_PREFIX_STEP = 32  # shared prefixes are cut to a multiple of this
-# While a CPU compiles it could read a thousand tokens or two. Others could read millions, and their
-# kernels want rows of whole blocks.
-_SHAPES = {"cpu": {"length_step": 16, "compilation": 1024}}
-_OTHER_SHAPES = {"length_step": 128, "compilation": 2**20}
+_IN_PLACE = 64  # scored prompts for which a beginning is read by itself
 
 
 class Engine:
@@ -40,21 +36,39 @@ class Engine:
     Args:
       decoder: The model; its parameters stay where they are.
       mesh: The mesh its parameters live on.
-      pad_id: Token id that fills rows up to their bucket; never attended to.
-      tokens_per_batch: Bound on rows x padded length of a batch.
+      pad_id: Token id that fills rows; never attended to.
+      tokens_per_batch: Tokens that one call reads; 0: what suits the platform. Scoring holds 16
+        times as many in its cache on a CPU, 4 times elsewhere.
+      max_num_seqs: Continuations under way at one time; 0: what suits the platform.
     """
 
-    def __init__(self, decoder: Decoder, mesh: Mesh, *, pad_id: int, tokens_per_batch: int = 2048):
+    def __init__(
+        self,
+        decoder: Decoder,
+        mesh: Mesh,
+        *,
+        pad_id: int,
+        tokens_per_batch: int = 0,
+        max_num_seqs: int = 0,
+    ):
         self.config = decoder.config
+        self._dtype = decoder.dtype
         self._graphdef, state = nnx.split(decoder)
         # Nothing is trained here, so the parameters are cast once and not in every call.
         self._state = jax.tree.map(lambda leaf: leaf.astype(decoder.dtype), state)
-        if jax.default_backend() == "cpu":
+        platform = mesh.devices.flat[0].platform
+        if platform == "cpu":
             self._state["layers"] = as_words(self._state["layers"])
         self._mesh = mesh
         self._pad_id = pad_id
-        shapes = _SHAPES.get(sharding.backend(), _OTHER_SHAPES)
-        self._limits = Limits(tokens_per_batch, sharding.batch_rows(mesh), **shapes)
+        self._data_parallel = sharding.batch_rows(mesh)
+        defaults = shapes.Defaults.of(platform)
+        self._defaults = dataclasses.replace(
+            defaults,
+            tokens_per_batch=tokens_per_batch or defaults.tokens_per_batch,
+            max_num_seqs=max_num_seqs or defaults.max_num_seqs,
+        )
+        self._narrow = platform == "cpu"  # where rows that idle take time
 
     @property
     def spans_processes(self) -> bool:
@@ -68,29 +82,34 @@ class Engine:
         k: int,
         temperatures: tuple[float, ...] = (1.0,),
         num_draws: int = 0,
+        repetition_penalty: float = 1.0,
     ) -> Iterator[tuple[int, SparseDistribution]]:
         """Yields (index of the request, its distributions [count, ...]) in no given order.
 
         Args:
-          requests: What to score; a beginning that all of them share is read once.
+          requests: What to score.
           k: Size of the kept top.
           temperatures: At which the tail mass is wanted.
           num_draws: Tokens to draw at every position besides, at temperature 1.
+          repetition_penalty: Of tokens of the prompt; other than 1 only with counts of 1.
 
         Raises:
-          ValueError: If a request is too long for the model, or a token is not in its vocabulary.
+          ValueError: If a request is too long for the model, a token is not in its vocabulary, or
+            several positions are asked for with a penalty.
         """
         if not requests:
             return
+        if repetition_penalty != 1 and any(request.count > 1 for request in requests):
+            raise ValueError(
+                f"repetition_penalty={repetition_penalty} needs requests of count=1; with 1 there"
+                " may be more."
+            )
         inputs = [request.inputs for request in requests]
         self._check(inputs, budget=0)
-        prefix = self._prefix(inputs, at_most=min(request.start for request in requests) - 1)
+        groups = group_prompts(inputs, [request.start - 1 for request in requests])
         keep = Keep(k, temperatures, num_draws)
-        for packed, batch in batching.score_batches(
-            requests, _length(prefix), self._limits, pad_id=self._pad_id
-        ):
-            scores = self._run(steps.score, self._put(batch), prefix, keep=keep)
-            yield from batching.unpack(requests, packed, self._fetch(scores))
+        for together, shape in self._score_batches(inputs, groups):
+            yield from self._score(requests, inputs, together, shape, keep, repetition_penalty)
 
     def generate(
         self,
@@ -99,17 +118,23 @@ class Engine:
         *,
         stop_ids: Sequence[int] = (),
         stop_sequences: Sequence[Sequence[int]] = (),
+        is_complete: Callable[[np.ndarray], bool] | None = None,
         k: int = 0,
         temperatures: tuple[float, ...] = (1.0,),
         num_draws: int = 0,
     ) -> Iterator[tuple[int, Generation]]:
         """Yields (index of the request, its continuation) in no given order.
 
+        Rows that end make room for prompts that wait. A continuation depends on its prompt and
+        seed only.
+
         Args:
-          requests: Prompts; a row's output depends on its prompt and seed only.
+          requests: Prompts.
           sampling: How tokens are drawn and how many at most.
           stop_ids: A row ends after producing one of these.
           stop_sequences: Or after producing one of these runs of tokens.
+          is_complete: Or as soon as this holds for its tokens without the stop, looked at every few
+            tokens; the continuation is cut at the first token that makes it so.
           k: Also return the distribution each token was drawn from, top-k plus the drawn token
               and the request's chosen ones; 0 for none.
           temperatures: At which the tail mass is wanted.
@@ -121,109 +146,123 @@ class Engine:
         """
         if not requests:
             return
-        budget = sampling.max_new_tokens
         inputs = [request.tokens for request in requests]
-        self._check(inputs, budget)
-        prefix = self._prefix(inputs, at_most=min(map(len, inputs)) - 1)
-        stops = [np.array([stop], np.int32) for stop in stop_ids]
-        stops += [np.asarray(stop, np.int32) for stop in stop_sequences if len(stop)]
-        keep = Keep(k, temperatures, num_draws) if k else None
-        for indices, prompts in batching.prompt_batches(
-            requests, _length(prefix), budget, self._limits, pad_id=self._pad_id
-        ):
-            drawn = self._generate(prompts, prefix, len(indices), stops, sampling, keep)
-            for row, index in enumerate(indices):
-                yield index, _generation(drawn, row, stops)
-
-    def complete(
-        self,
-        prompts: Sequence[np.ndarray],
-        config: RefillConfig,
-        ended: Callable[[np.ndarray], bool],
-    ) -> Iterator[tuple[int, Generation]]:
-        """Yields (index of the prompt, its greedy continuation) in no given order.
-
-        Rows that end are refilled. A continuation does not depend on the rows beside it.
-
-        Args:
-          prompts: Token ids, at least one each; a beginning that all share is read once.
-          config: How many rows at once, and how they end.
-          ended: Whether a continuation is complete; it is cut at the first token that makes it so.
-
-        Raises:
-          ValueError: If a prompt and its continuation could be too long for the model, or a token
-            is not in its vocabulary.
-        """
-        if prompts:
-            yield from self._refill(prompts, config).complete(ended)
-
-    def next_logprobs(
-        self, prompts: Sequence[np.ndarray], ids: np.ndarray, config: RefillConfig
-    ) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields (index of the prompt, logprobs of some tokens as the next one).
-
-        As `score` for a single position, but with the repetition penalty of the config.
-        """
-        if prompts:
-            yield from self._refill(prompts, config).next_logprobs(ids)
-
-    def _refill(self, prompts: Sequence[np.ndarray], config: RefillConfig) -> Refill:
-        self._check(prompts, config.max_new_tokens)
-        ways = self._limits.ways
-        return Refill(
+        self._check(inputs, sampling.max_new_tokens)
+        groups = group_prompts(inputs, [len(tokens) - 1 for tokens in inputs])
+        rows = min(len(requests), self._defaults.max_num_seqs)
+        rows = shapes.padded(-(-rows // self._data_parallel), 2) * self._data_parallel
+        copied = _longest_copied(groups)
+        own = max(len(inputs[index]) - group.length for group in groups for index in group.members)
+        shape = shapes.prompt_shape(own, copied, rows, self._defaults, self._data_parallel)
+        scheduler = Scheduler(
             self._run,
-            self._prefix(prompts, at_most=min(map(len, prompts)) - 1),
-            prompts,
+            self._put,
+            self._reader(inputs, groups, shape, shape.rows),
+            requests,
+            rows=rows,
+            length=shapes.slots(max(shape.length, own + copied + sampling.max_new_tokens)),
+            sampling=sampling,
+            stops=Stops.of(stop_ids, stop_sequences),
+            is_complete=is_complete,
+            keep=Keep(k, temperatures, num_draws) if k else None,
+            tokens_at_once=self._defaults.tokens_at_once,
             vocab_size=self.config.vocab_size,
-            pad_id=self._pad_id,
-            config=dataclasses.replace(
-                config,
-                rows=-(-config.rows // ways) * ways,
-                group=-(-config.group // ways) * ways,
-            ),
-            put=self._put,
-            fetch=jax.device_get,
+            narrow=self._narrow,
         )
+        yield from scheduler.generate()
 
-    def _generate(
+    def _score_batches(
+        self, inputs: Sequence[np.ndarray], groups: Sequence[PromptGroup]
+    ) -> Iterator[tuple[list[PromptGroup], shapes.ReadShape]]:
+        """Groups that are scored together, and their shape.
+
+        A large group has its beginning to itself; the small ones have theirs copied to every row.
+        """
+        in_place = [
+            group
+            for group in groups
+            if group.length and (len(group.members) >= _IN_PLACE or len(groups) == 1)
+        ]
+        batches = [[group] for group in in_place]
+        if small := [group for group in groups if group not in in_place]:
+            batches.append(small)
+        for batch in batches:
+            copied = _longest_copied(batch)
+            by_shape: dict[shapes.ReadShape, list[PromptGroup]] = defaultdict(list)
+            for group in batch:
+                members: dict[shapes.ReadShape, list[int]] = defaultdict(list)
+                for index in group.members:
+                    own = len(inputs[index]) - group.length
+                    shape = shapes.score_shape(own, copied, self._defaults, self._data_parallel)
+                    members[shape].append(index)
+                for shape, indices in members.items():
+                    by_shape[shape].append(PromptGroup(group.length, indices))
+            for shape in sorted(by_shape, key=lambda shape: shape.length):
+                yield by_shape[shape], shape
+
+    def _score(
         self,
-        prompts: batching.PromptBatch,
-        prefix: KVCache | None,
-        count: int,
-        stops: Sequence[np.ndarray],
-        sampling: SamplingConfig,
-        keep: Keep | None,
-    ) -> list[steps.Drawn]:
-        """What each step drew, on the host, until the first `count` rows have all ended."""
-        budget = sampling.max_new_tokens
-        slots = prompts.tokens.shape[1] + budget - 1  # the last token drawn is never read
-        prompts = self._put(prompts)
-        cache, latest = self._run(
-            steps.prefill, prompts, prefix, slots=slots, sampling=sampling, keep=keep
+        requests: Sequence[ScoreRequest],
+        inputs: Sequence[np.ndarray],
+        groups: Sequence[PromptGroup],
+        shape: shapes.ReadShape,
+        keep: Keep,
+        penalty: float,
+    ) -> Iterator[tuple[int, SparseDistribution]]:
+        most = max(requests[index].count for group in groups for index in group.members)
+        short = shapes.score_shape(1, 0, self._defaults, self._data_parallel)
+        picks = shapes.padded(max(short.rows, most), self._data_parallel)
+        reader = self._reader(inputs, groups, shape, picks)
+        width = shapes.padded(max(request.chosen.shape[1] for request in requests), 4)
+        before: tuple[list[int], Any] | None = None
+        while reader.num_waiting:
+            indices, _, picked = reader.read_next(
+                shape.rows, lambda index: requests[index].count, picks
+            )
+            asked = self._asked([requests[index] for index in indices], picks, width, penalty != 1)
+            found = self._run(steps.distributions, picked, *asked, penalty, keep=keep)
+            # The host unpacks a batch while the device reads the next.
+            if before is not None:
+                yield from _unpack(*before, requests)
+            before = indices, found
+        if before is not None:
+            yield from _unpack(*before, requests)
+
+    def _asked(
+        self, requests: Sequence[ScoreRequest], picks: int, width: int, penalized: bool
+    ) -> tuple[Any, ...]:
+        """The arguments of `steps.distributions` that say what is asked of a batch."""
+        chosen = np.full((picks, width), -1, np.int32)
+        seeds, offsets = np.zeros((2, picks), np.int32)
+        seen = np.zeros((picks, self.config.vocab_size), np.bool_) if penalized else None
+        at = 0
+        for request in requests:
+            here = slice(at, at + request.count)
+            chosen[here, : request.chosen.shape[1]] = request.chosen
+            seeds[here], offsets[here] = request.seed, np.arange(request.count)
+            if seen is not None:
+                seen[at, request.inputs] = True
+            at = here.stop
+        return chosen, seeds, offsets, None if seen is None else self._put(seen)
+
+    def _reader(
+        self,
+        inputs: Sequence[np.ndarray],
+        groups: Sequence[PromptGroup],
+        shape: shapes.ReadShape,
+        picks: int,
+    ) -> Reader:
+        kept = sharding.replicated(self._mesh)
+        nothing = np.zeros((picks, self.config.embed_dim), self._dtype)
+        return Reader(
+            self._run,
+            self._put,
+            inputs,
+            groups,
+            shape=shape,
+            picked=lambda: jax.device_put(nothing, kept),
+            pad_id=self._pad_id,
         )
-        drawn = [self._fetch(latest)]
-        longest = max(map(len, stops), default=0)
-
-        def just_ended() -> np.ndarray:
-            recent = [step.tokens[:count] for step in drawn[max(0, len(drawn) - longest) :]]
-            return _ends(np.stack(recent, axis=-1), stops) if longest else np.zeros(count, np.bool_)
-
-        ended = just_ended()
-        while len(drawn) < budget and not ended.all():
-            cache, latest = self._run(
-                steps.decode, prompts, prefix, cache, latest.tokens, len(drawn),
-                sampling=sampling, keep=keep,
-            )  # fmt: skip
-            drawn.append(self._fetch(latest))
-            ended |= just_ended()
-        return drawn
-
-    def _prefix(self, inputs: Sequence[np.ndarray], *, at_most: int) -> KVCache | None:
-        """Reads the beginning that all inputs share, or most of it: lengths are few."""
-        length = min(batching.common_prefix(inputs), at_most) // _PREFIX_STEP * _PREFIX_STEP
-        if not length:
-            return None
-        return self._run(steps.read_prefix, inputs[0][None, :length].astype(np.int32))
 
     def _run(self, step: Callable, *arguments: Any, **static: Any) -> Any:
         # The mesh is set around each call and not around the loops, which are generators: there
@@ -233,12 +272,6 @@ class Engine:
 
     def _put(self, batch: Any) -> Any:
         return jax.device_put(batch, sharding.batch_sharding(self._mesh))
-
-    def _fetch(self, values: Any) -> Any:
-        """Results on the host, those of all rows on every process that takes part."""
-        if self.spans_processes:
-            return multihost_utils.process_allgather(values, tiled=True)
-        return jax.device_get(values)
 
     def _check(self, inputs: Sequence[np.ndarray], budget: int) -> None:
         longest = max(map(len, inputs))
@@ -255,26 +288,26 @@ class Engine:
             )
 
 
-def _length(prefix: KVCache | None) -> int:
-    return 0 if prefix is None else prefix.length
+def _longest_copied(groups: Sequence[PromptGroup]) -> int:
+    """Tokens of the longest beginning that is copied to the rows of its prompts."""
+    return 0 if len(groups) == 1 else max(group.length for group in groups)
 
 
-def _ends(tokens: np.ndarray, stops: Sequence[np.ndarray]) -> np.ndarray:
-    """Of tokens [..., seq]: whether one of the stops ends with the last."""
-    ended = np.zeros(tokens.shape[:-1], np.bool_)
-    for stop in stops:
-        if tokens.shape[-1] >= len(stop):
-            ended |= (tokens[..., -len(stop) :] == stop).all(axis=-1)
-    return ended
-
-
-def _generation(drawn: list[steps.Drawn], row: int, stops: Sequence[np.ndarray]) -> Generation:
-    """One row of what the steps drew, up to where it stops."""
-    tokens = np.array([step.tokens[row] for step in drawn], np.int32)
-    hits = [end for end in range(1, len(tokens) + 1) if _ends(tokens[:end], stops)]
-    length = hits[0] if hits else len(tokens)
-    distribution = jax.tree.map(
-        lambda *leaves: np.stack([leaf[row] for leaf in leaves]),
-        *(step.distribution for step in drawn[:length]),
-    )
-    return Generation(tokens[:length], bool(hits), distribution)
+def _unpack(
+    indices: Sequence[int], found: SparseDistribution, requests: Sequence[ScoreRequest]
+) -> Iterator[tuple[int, SparseDistribution]]:
+    """Yields (index of the request, its distributions [count, ...]) of a batch."""
+    found = jax.device_get(found)
+    at = 0
+    for index in indices:
+        count, width = requests[index].chosen.shape
+        own = jax.tree.map(lambda leaf, at=at, count=count: leaf[at : at + count], found)
+        yield (
+            index,
+            dataclasses.replace(
+                own,
+                chosen_ids=own.chosen_ids[:, :width],
+                chosen_logprobs=own.chosen_logprobs[:, :width],
+            ),
+        )
+        at += count

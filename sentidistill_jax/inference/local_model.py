@@ -1,22 +1,24 @@
 """A loaded model as SentiBench's evaluator asks it."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from sentidistill_jax.inference.engine import Engine, RefillConfig, ScoreRequest
+from sentidistill_jax.evaluation.extract import is_complete
+from sentidistill_jax.evaluation.model import Completion
+from sentidistill_jax.inference.engine import Engine, GenerateRequest, ScoreRequest
 from sentidistill_jax.inference.generation_settings import GenerationSettings
 from sentidistill_jax.inference.label_scoring import encode, encode_prompt, label_ids
-from sentidistill_jax.language_model import Completion
+from sentidistill_jax.inference.sampling import SamplingConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class LocalModel:
-    """Implements `LanguageModel` with an engine.
+    """Implements `evaluation.model.Model` with an engine.
 
     Answers depend on the prompt alone: not on batch sizes, and not on the mesh beyond rounding.
     """
@@ -24,7 +26,6 @@ class LocalModel:
     engine: Engine
     tokenizer: PreTrainedTokenizerBase
     generation: GenerationSettings
-    rows: int = 64  # continuations under way at one time
     chat_template: bool = False  # the prompt becomes a user's message
     left_truncate_to: int | None = None  # tokens; the end of a longer prompt is read
 
@@ -35,7 +36,7 @@ class LocalModel:
     def label_logprobs(
         self, prompts: Sequence[str], label_words: Sequence[str], *, progress: str | None = None
     ) -> Float[np.ndarray, "prompts labels"]:
-        """Full-vocabulary logprobs of the words' first tokens; see `LanguageModel`.
+        """Full-vocabulary logprobs of the words' first tokens; see `evaluation.model.Model`.
 
         After a chat template an answer starts a message, so the words lose their leading space.
         """
@@ -44,54 +45,36 @@ class LocalModel:
         tokens = [self._read(prompt) for prompt in prompts]
         scores = np.zeros((len(prompts), len(ids)), np.float32)
         with tqdm(total=len(prompts), desc=progress, unit="text", disable=progress is None) as bar:
-            if self.generation.repetition_penalty != 1:
-                for index, logprobs in self.engine.next_logprobs(tokens, ids, self._config(1)):
-                    scores[index] = logprobs
-                    bar.update()
-                return scores
             requests = [ScoreRequest(prompt, len(prompt), 1, ids[None]) for prompt in tokens]
-            for index, distribution in self.engine.score(requests, k=1):
+            for index, distribution in self.engine.score(
+                requests, k=1, repetition_penalty=self.generation.repetition_penalty
+            ):
                 scores[index] = distribution.chosen_logprobs[0]
                 bar.update()
         return scores
 
     def complete(
-        self,
-        prompts: Sequence[str],
-        max_new_tokens: int,
-        *,
-        stop: Sequence[str] = (),
-        is_complete: Callable[[str], bool] | None = None,
-        progress: str | None = None,
+        self, prompts: Sequence[str], max_new_tokens: int, *, progress: str | None = None
     ) -> list[Completion]:
         """Greedy continuations, each up to where its answer is complete."""
         tokens = [self._read(prompt) for prompt in prompts]
         found: dict[int, Completion] = {}
 
         def ended(continuation: np.ndarray) -> bool:
-            text = self._text(continuation)
-            stopped = any(end in text for end in stop)
-            return stopped or (is_complete is not None and is_complete(text))
+            return is_complete(self._text(continuation))
 
         with tqdm(total=len(prompts), desc=progress, unit="text", disable=progress is None) as bar:
-            for index, generation in self.engine.complete(
-                tokens, self._config(max_new_tokens), ended
+            sampling = SamplingConfig(
+                max_new_tokens=max_new_tokens,
+                repetition_penalty=self.generation.repetition_penalty,
+            )
+            requests = [GenerateRequest(prompt) for prompt in tokens]
+            for index, generation in self.engine.generate(
+                requests, sampling, stop_ids=self.generation.stop_ids, is_complete=ended
             ):
-                text = self._text(generation.tokens)
-                ends = (text.find(end) for end in stop)
-                end = min((at for at in ends if at >= 0), default=None)
-                found[index] = Completion(text[:end], generation.stopped)
+                found[index] = Completion(self._text(generation.tokens), generation.stopped)
                 bar.update()
         return [found[index] for index in range(len(prompts))]
-
-    def _config(self, max_new_tokens: int) -> RefillConfig:
-        return RefillConfig(
-            max_new_tokens,
-            self.generation.stop_ids,
-            rows=self.rows,
-            group=max(1, self.rows // 4),
-            repetition_penalty=self.generation.repetition_penalty,
-        )
 
     def _tokens(self, prompt: str) -> np.ndarray:
         if not self.chat_template:

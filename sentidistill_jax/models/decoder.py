@@ -17,16 +17,11 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from sentidistill_jax.models.attention import (
-    IMPLEMENTATIONS,
-    LayerCache,
-    LayerPrefix,
-    Visibility,
-    attend,
-)
+from sentidistill_jax.models.attention import IMPLEMENTATIONS, Visibility, attend
+from sentidistill_jax.models.cached_attention import attend_cached
 from sentidistill_jax.models.config import ModelConfig
 from sentidistill_jax.models.contract import WEIGHT_PRODUCT, contract
-from sentidistill_jax.models.kv_cache import KVCache
+from sentidistill_jax.models.kv_cache import EMPTY, KVCache, SharedPrefix
 from sentidistill_jax.models.rope import Rotation
 from sentidistill_jax.models.words import from_words
 from sentidistill_jax.sharding import constrain
@@ -42,6 +37,12 @@ _GATES: dict[str, Callable] = {
     "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
 }
 _ACTIVATION = ("batch", "seq", "activation_embed")
+# Queries, keys and values of a layer to the values that each query sees, mixed.
+Mix = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+Rotate = Callable[[jax.Array], jax.Array]
+KeysAndValues = tuple[
+    Float[Array, "batch kv_heads seq head_dim"], Float[Array, "batch kv_heads seq head_dim"]
+]
 # Stacking layers puts "layers" before the logical axes that every parameter carries as `axes`.
 _STACKED = {nnx.PARTITION_NAME: "layers", "axes": "layers"}
 
@@ -73,9 +74,9 @@ class RMSNorm(nnx.Module):
 
 
 class Attention(nnx.Module):
-    """Grouped-query attention."""
+    """Grouped-query attention; how values are mixed is the caller's business."""
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, implementation: str):
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         embed, head_dim = config.embed_dim, config.head_dim
         heads, kv_heads = config.num_heads, config.num_kv_heads
         query, kv = ("heads", "head_dim"), ("kv_heads", "head_dim")
@@ -93,23 +94,15 @@ class Attention(nnx.Module):
             self.q_norm = RMSNorm(head_dim, config, axis="head_dim")
             self.k_norm = RMSNorm(head_dim, config, axis="head_dim")
         self.config = config
-        self.implementation = implementation
 
     def __call__(
-        self,
-        x: Float[Array, "batch seq embed"],
-        rotation: Rotation,
-        visibility: Visibility,
-        slides: Array,
-        cache: LayerCache | None,
-        prefix: LayerPrefix | None,
-    ) -> tuple[Float[Array, "batch seq embed"], LayerCache]:
+        self, x: Float[Array, "batch seq embed"], rotate: Rotate, mix: Mix
+    ) -> tuple[Float[Array, "batch seq embed"], KeysAndValues]:
         """Mixes positions; also returns the keys and values of this call's tokens."""
         query, key, value = self._project(x)
-        query, key = rotation.apply(query, slides), rotation.apply(key, slides).swapaxes(1, 2)
-        value = value.swapaxes(1, 2)
+        query, key, value = rotate(query), rotate(key).swapaxes(1, 2), value.swapaxes(1, 2)
         grouped = query.reshape(*query.shape[:2], key.shape[1], -1, query.shape[-1])
-        mixed = self._mix(grouped, key, value, visibility, slides, cache, prefix).astype(x.dtype)
+        mixed = mix(grouped, key, value).astype(x.dtype)
         output = contract("bqhd,hde->bqe", mixed.reshape(query.shape), self.o_proj[...])
         return output.astype(x.dtype), (key, value)
 
@@ -126,24 +119,6 @@ class Attention(nnx.Module):
         if self.config.family.qk_norm:
             query, key = self.q_norm(query), self.k_norm(key)
         return query, key, value
-
-    def _mix(self, query, key, value, visibility, slides, cache, prefix):
-        """Attention through the window of the layer, if it slides."""
-        config = self.config
-
-        def through(window: int | None) -> jax.Array:
-            return attend(
-                query, key, value, visibility, scale=config.attention_scale, window=window,
-                softcap=config.attention_softcap, cache=cache, prefix=prefix,
-                implementation=self.implementation,
-            )  # fmt: skip
-
-        if not any(config.sliding_layers):
-            return through(None)
-        if all(config.sliding_layers):
-            return through(config.sliding_window)
-        # Kernels want the window before they run: two of them, one of which each layer calls.
-        return lax.cond(slides, lambda: through(config.sliding_window), lambda: through(None))
 
 
 class MLP(nnx.Module):
@@ -167,9 +142,9 @@ class MLP(nnx.Module):
 class Block(nnx.Module):
     """One pre-norm transformer layer."""
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, attention: str):
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         self.attention_norm = RMSNorm(config.embed_dim, config)
-        self.attention = Attention(config, rngs, attention)
+        self.attention = Attention(config, rngs)
         self.mlp_norm = RMSNorm(config.embed_dim, config)
         self.mlp = MLP(config, rngs)
         self.sandwich_norms = config.family.sandwich_norms
@@ -178,18 +153,10 @@ class Block(nnx.Module):
             self.post_mlp_norm = RMSNorm(config.embed_dim, config)
 
     def __call__(
-        self,
-        x: Float[Array, "batch seq embed"],
-        rotation: Rotation,
-        visibility: Visibility,
-        slides: Array,
-        cache: LayerCache | None,
-        prefix: LayerPrefix | None,
-    ) -> tuple[Float[Array, "batch seq embed"], LayerCache]:
+        self, x: Float[Array, "batch seq embed"], rotate: Rotate, mix: Mix
+    ) -> tuple[Float[Array, "batch seq embed"], KeysAndValues]:
         """Hidden states after the layer, and the keys and values of this call's tokens."""
-        mixed, read = self.attention(
-            self.attention_norm(x), rotation, visibility, slides, cache, prefix
-        )
+        mixed, read = self.attention(self.attention_norm(x), rotate, mix)
         if self.sandwich_norms:
             mixed = self.post_attention_norm(mixed)
         x = constrain(x + mixed, _ACTIVATION)
@@ -243,7 +210,7 @@ class Decoder(nnx.Module):
         @nnx.split_rngs(splits=config.num_layers)
         @functools.partial(nnx.vmap, in_axes=0, out_axes=0, transform_metadata=_STACKED)
         def stacked(rngs: nnx.Rngs) -> Block:
-            return Block(config, rngs, attention)
+            return Block(config, rngs)
 
         self.layers = stacked(rngs)
         self.final_norm = RMSNorm(config.embed_dim, config)
@@ -277,7 +244,7 @@ class Decoder(nnx.Module):
         *,
         segment_ids: Int[Array, "batch seq"] | None = None,
         cache: KVCache | None = None,
-        prefix: KVCache | None = None,
+        prefix: SharedPrefix | None = None,
     ) -> tuple[Float[Array, "batch seq embed"], KVCache | None]:
         """Runs the body.
 
@@ -287,7 +254,7 @@ class Decoder(nnx.Module):
             that goes into a cache stands at `kv_cache.EMPTY`.
           segment_ids: Packed examples see only their own segment (0 is padding). Not with a cache.
           cache: The tokens are appended to it; they see what stands at positions up to their own.
-          prefix: A cache of batch 1 that every row has already read: a shared prompt beginning.
+          prefix: Text beginnings that the rows have already read; only with a cache.
 
         Returns:
           Final normalised hidden states and the updated cache (None without one).
@@ -318,14 +285,17 @@ class Decoder(nnx.Module):
 
     def _run(self, tokens, positions, segment_ids, cache, prefix, measure=None):
         """Hidden states before the final norm, the cache, and what was measured in the layers."""
-        visibility = Visibility(positions, None if cache is None else cache.positions, segment_ids)
         rotation = Rotation.at(positions, self.config)
         graphdef, layers = nnx.split(self.layers)
+        mix = self._mix(positions, segment_ids)
+        if cache is not None:
+            mix = self._mix_cached(positions, cache, prefix)
 
         def apply_layer(x, scanned):
-            slides, layer, layer_cache, layer_prefix = scanned
+            number, slides, layer = scanned
             block = nnx.merge(graphdef, from_words(layer))
-            after, read = block(x, rotation, visibility, slides, layer_cache, layer_prefix)
+            rotate = functools.partial(rotation.apply, slides=slides)
+            after, read = block(x, rotate, functools.partial(mix, number, slides))
             return after, (
                 () if cache is None else read,
                 None if measure is None else measure(x, after),
@@ -341,10 +311,45 @@ class Decoder(nnx.Module):
         x = constrain(jnp.take(table, tokens, axis=0).astype(self.dtype), _ACTIVATION)
         if self.config.family.scaled_embedding:
             x *= jnp.asarray(self.config.embed_dim**0.5, self.dtype)
-        scanned_cache = None if cache is None or cache.blank else (cache.key, cache.value)
-        scanned_prefix = None if prefix is None else (prefix.key[:, 0], prefix.value[:, 0])
         num_layers = self.config.num_layers
         slides = jnp.asarray(self.config.sliding_layers or (False,) * num_layers)
-        scanned = (slides, layers, scanned_cache, scanned_prefix)
+        scanned = (jnp.arange(num_layers), slides, layers)
         x, (read, measured) = lax.scan(apply_layer, x, scanned)
         return x, None if cache is None else cache.append(positions, *read), measured
+
+    def _mix(self, positions, segment_ids) -> Callable[..., jax.Array]:
+        """Attention of the tokens of a call to one another."""
+        config, visibility = self.config, Visibility(positions, segment_ids)
+
+        def mix(number, slides, query, key, value):
+            del number
+
+            def through(window: int | None) -> jax.Array:
+                return attend(
+                    query, key, value, visibility, scale=config.attention_scale, window=window,
+                    softcap=config.attention_softcap, implementation=self.attention,
+                )  # fmt: skip
+
+            if not any(config.sliding_layers):
+                return through(None)
+            if all(config.sliding_layers):
+                return through(config.sliding_window)
+            # Kernels want the window before they run: two of them, one of which each layer calls.
+            return lax.cond(slides, lambda: through(config.sliding_window), lambda: through(None))
+
+        return mix
+
+    def _mix_cached(self, positions, cache, prefix) -> Callable[..., jax.Array]:
+        """Attention of the tokens of a call to one another and to what was read before."""
+        config = self.config
+
+        def mix(number, slides, query, key, value):
+            window = None
+            if any(config.sliding_layers):
+                window = jnp.where(slides, config.sliding_window, EMPTY)
+            return attend_cached(
+                query, key, value, positions, layer=number, cache=cache, prefix=prefix,
+                scale=config.attention_scale, window=window, softcap=config.attention_softcap,
+            )  # fmt: skip
+
+        return mix

@@ -9,27 +9,34 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from sentidistill_jax.models.config import ModelConfig
+from sentidistill_jax.models.words import as_words
 from sentidistill_jax.sharding import constrain
 
 # Position of a slot that holds no token: after every real one, so that nothing looks at it.
 EMPTY = 2**30
 
 
+def stored_as(array: Array, dtype: DTypeLike) -> Array:
+    """An array in the dtype of a cache, which may hold bfloat16 as words (models/words.py)."""
+    return as_words(array.astype(jnp.bfloat16)) if dtype == jnp.uint16 else array.astype(dtype)
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class KVCache:
-    """Slots that all rows fill together; which of them a query sees is told by their positions.
+    """A ring of slots that all rows fill together; what a query sees is told by positions.
 
     Rows of different lengths are padded with tokens at position `EMPTY`. An append is then one
     slice of the cache, and one for all layers: by a scatter, or inside a scan over the layers, a
-    CPU would copy all of the cache for every layer.
+    CPU would copy all of the cache for every layer. After the last slot comes the first again, so
+    a row may start at any time as long as its text is no longer than the ring.
     """
 
     key: Float[Array, "layers batch kv_heads length head_dim"]
     value: Float[Array, "layers batch kv_heads length head_dim"]
     positions: Int[Array, "batch length"]  # of the token in each slot in its text
-    used: Int[Array, ""]  # slots filled so far
-    blank: bool = dataclasses.field(default=False, metadata={"static": True})  # nothing to be read
+    used: Int[Array, ""]  # slots filled so far, which goes on counting past the length
+    reach: Int[Array, ""]  # how many of the latest slots may hold what somebody sees
 
     @property
     def length(self) -> int:
@@ -52,7 +59,7 @@ class KVCache:
             value=constrain(jnp.zeros(shape, dtype), axes),
             positions=constrain(jnp.full((batch, length), EMPTY, jnp.int32), ("batch", "seq")),
             used=jnp.zeros((), jnp.int32),
-            blank=True,
+            reach=jnp.zeros((), jnp.int32),
         )
 
     def append(
@@ -61,11 +68,24 @@ class KVCache:
         key: Float[Array, "layers batch kv_heads seq head_dim"],
         value: Float[Array, "layers batch kv_heads seq head_dim"],
     ) -> "KVCache":
-        """The cache with the next tokens in its next slots."""
-        at = (0, 0, 0, self.used, 0)
+        """The cache with the next tokens in its next slots; they must not go past the last one."""
+        tokens = positions.shape[1]
+        slot = self.used % self.length
+        at = (0, 0, 0, slot, 0)
         return KVCache(
-            key=lax.dynamic_update_slice(self.key, key.astype(self.key.dtype), at),
-            value=lax.dynamic_update_slice(self.value, value.astype(self.value.dtype), at),
-            positions=lax.dynamic_update_slice(self.positions, positions, (0, self.used)),
-            used=self.used + positions.shape[1],
+            key=lax.dynamic_update_slice(self.key, stored_as(key, self.key.dtype), at),
+            value=lax.dynamic_update_slice(self.value, stored_as(value, self.value.dtype), at),
+            positions=lax.dynamic_update_slice(self.positions, positions, (0, slot)),
+            used=self.used + tokens,
+            reach=jnp.minimum(self.reach + tokens, self.length),
         )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class SharedPrefix:
+    """A beginning of all texts that has been read once and stands before every row."""
+
+    key: Float[Array, "layers 1 kv_heads length head_dim"]
+    value: Float[Array, "layers 1 kv_heads length head_dim"]
+    used: Int[Array, ""]  # tokens of it, from slot 0 on; slots after them are not seen

@@ -9,14 +9,12 @@ from flax import nnx
 from helpers import TINY, random_decoder
 
 from sentidistill_jax import sharding
-from sentidistill_jax.inference import batching, steps
+from sentidistill_jax.inference import steps
 from sentidistill_jax.inference.distribution import Keep
-from sentidistill_jax.inference.requests import GenerateRequest, ScoreRequest
 from sentidistill_jax.inference.sampling import SamplingConfig
 
 KEEP = Keep(4, (1.0, 2.0), num_draws=3)
-LIMITS = batching.Limits(256, 4)
-TOKENS = np.arange(1, 9, dtype=np.int32)
+ROWS = 8
 
 
 @pytest.fixture(scope="module")
@@ -26,33 +24,40 @@ def model():
     return mesh, graphdef, state
 
 
-def programs(model, sampling):
-    """The compiled text of scoring and of the first step of generation."""
+def program(model, sampling):
+    """The compiled text of scoring, or of a decoding step with some sampling."""
     mesh, graphdef, state = model
+    of_rows = np.zeros(ROWS, np.int32)
 
-    def compiled(step, batch, **static):
-        batch = jax.device_put(batch, sharding.batch_sharding(mesh))
-        with jax.set_mesh(mesh):
-            return step.lower(state, batch, None, graphdef=graphdef, **static).compile().as_text()
+    def compiled(step, *arguments, **static):
+        return step.lower(state, *arguments, graphdef=graphdef, **static).compile().as_text()
 
-    if sampling is None:
-        request = ScoreRequest(TOKENS, 4, 3, TOKENS[4:7, None])
-        ((_, batch),) = batching.score_batches([request], 0, LIMITS, pad_id=0)
-        return compiled(steps.score, batch, keep=KEEP)
-    ((_, prompts),) = batching.prompt_batches([GenerateRequest(TOKENS)], 0, 4, LIMITS, pad_id=0)
-    return compiled(steps.prefill, prompts, slots=20, sampling=sampling, keep=KEEP)
+    with jax.set_mesh(mesh):
+        if sampling is None:
+            hidden = np.zeros((ROWS, TINY.embed_dim), np.float32)
+            chosen = np.zeros((ROWS, 4), np.int32)
+            asked = (hidden, chosen, of_rows, of_rows, None, 1.0)
+            return compiled(steps.distributions, *asked, keep=KEEP)
+        rows = steps.empty_rows(
+            state, graphdef=graphdef, rows=ROWS, length=128, stop_length=1, chosen=2,
+            penalized=False,
+        )  # fmt: skip
+        stops = np.full((4, 1), steps.NO_STOP, np.int32)
+        return compiled(
+            steps.decode, rows, None, of_rows > 0, stops, 8, 0, 1.0, steps=4, sampling=sampling,
+            keep=KEEP,
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "sampling", [None, SamplingConfig(), SamplingConfig(temperature=0.7)], ids=str
 )
 def test_no_logits_move(model, sampling):
-    program = programs(model, sampling)
-    assert program is not None
+    text = program(model, sampling)
     moved = [
         [int(size) for size in shape.split(",") if size]
         for shape in re.findall(
-            r"\w+\[([\d,]*)\]\S* (?:all-gather|all-reduce|all-to-all|collective-permute)", program
+            r"\w+\[([\d,]*)\]\S* (?:all-gather|all-reduce|all-to-all|collective-permute)", text
         )
     ]
     assert moved  # activations do, and candidates

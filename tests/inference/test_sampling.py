@@ -99,5 +99,5 @@ def test_temperature_zero_takes_the_likeliest_and_the_first_of_several():
     ],
 )
 def test_impossible_settings_are_refused(fields):
-    with pytest.raises(ValueError, match="expected temperature >= 0, 0 < top_p <= 1"):
+    with pytest.raises(ValueError, match="expected temperature >= 0, top_k >= 0, 0 < top_p"):
         SamplingConfig(**fields)

@@ -9,7 +9,6 @@ import pytest
 
 from sentidistill_jax.models import attention
 from sentidistill_jax.models.attention import Visibility, attend
-from sentidistill_jax.models.kv_cache import EMPTY
 from sentidistill_jax.sharding import make_mesh
 
 _SCALE = 0.3
@@ -78,41 +77,6 @@ def test_blocks_of_queries_make_no_difference(window, monkeypatch):
     _assert_equal(_with_gradients(reference, *operands), whole, 1e-5)
 
 
-@pytest.mark.parametrize("window", [None, 3])
-def test_a_cache_is_seen_by_position_whatever_the_order_of_its_slots(window):
-    query, key, value = _inputs()
-    stored = np.array([[4, 0, 1, 2, 3, 5, EMPTY, EMPTY]] * 2)
-    positions = np.array([[EMPTY, 6, 7, 8], [EMPTY, 3, 4, 5]])  # padding on the left
-    got = attend(
-        query[:, 8:], key[:, :, 8:], value[:, :, 8:],
-        Visibility(jnp.asarray(positions), jnp.asarray(stored)), scale=_SCALE, window=window,
-        cache=(key[:, :, :8], value[:, :, :8]),
-    )  # fmt: skip
-    places = np.concatenate([stored, positions], axis=1)
-
-    def sees(b, q, k):
-        distance = positions[b, max(q, 9) - 8] - places[b, k]  # of padding anything may come
-        return distance >= 0 and (window is None or distance < window)
-
-    expected = _by_loops(query, key, value, sees)
-    np.testing.assert_allclose(got[:, 1:], expected[:, 9:], atol=1e-5)
-    assert np.isfinite(got).all()
-
-
-@pytest.mark.parametrize("window", [None, 2, 6])
-def test_a_prefix_is_seen_from_the_place_in_the_text(window):
-    """Equal to attention over the prefix and the row as one text."""
-    query, key, value = _inputs(rows=1)
-    prefix = (key[0, :, :5], value[0, :, :5])
-    positions = jnp.arange(12)[None]
-    whole = attend(query, key, value, Visibility(positions), scale=_SCALE, window=window)
-    rest = attend(
-        query[:, 5:], key[:, :, 5:], value[:, :, 5:], Visibility(positions[:, 5:]), scale=_SCALE,
-        window=window, prefix=prefix,
-    )  # fmt: skip
-    np.testing.assert_allclose(rest, whole[:, 5:], atol=1e-5)
-
-
 def _with_gradients(function, *operands: Any):
     weights = _random(operands[0].shape, 9)
     return jax.value_and_grad(lambda *x: jnp.sum(function(*x) * weights), (0, 1, 2))(*operands)
@@ -132,7 +96,7 @@ def test_what_cudnn_is_asked_for_is_what_the_reference_computes(window, packed):
 
     def through(implementation):
         if implementation == "reference":
-            return lambda q, k, v: attention._xla(q, k, v, visibility, _SCALE, window, None, None)
+            return lambda q, k, v: attention._xla(q, k, v, visibility, _SCALE, window, None)
         return lambda q, k, v: attention._dot_product(q, k, v, visibility, _SCALE, window, "xla")
 
     operands = _inputs()
@@ -155,7 +119,7 @@ def test_the_splash_kernel_interpreted_is_the_reference(options):
         return attention._splash(q, k, v, visibility, _SCALE, window, softcap, interpret=True)
 
     def reference(q, k, v):
-        return attention._xla(q, k, v, visibility, _SCALE, window, softcap, None)
+        return attention._xla(q, k, v, visibility, _SCALE, window, softcap)
 
     _assert_equal(_with_gradients(splash, *operands), _with_gradients(reference, *operands), 2e-3)
 

@@ -1,5 +1,7 @@
 """Invariances of the decoder, and the product it is made of."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from goldens import decoder_of, golden, logits_and_gradients
 from sentidistill_jax.models.contract import contract
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.hf import hf_tensors
-from sentidistill_jax.models.kv_cache import KVCache
+from sentidistill_jax.models.kv_cache import EMPTY, KVCache, SharedPrefix
 from sentidistill_jax.models.presets import PRESETS
 from sentidistill_jax.sharding import make_mesh
 
@@ -97,13 +99,30 @@ def test_a_shared_prefix_equals_the_full_forward_pass(forward, tokens, config):
     both = tokens.copy()
     both[1, :5] = both[0, :5]
     expected, _ = forward(both, _counting(both))
-    _, prefix = forward(both[:1, :5], _counting(both[:1, :5]), cache=KVCache.zeros(config, 1, 5))
+    _, read = forward(both[:1, :5], _counting(both[:1, :5]), cache=KVCache.zeros(config, 1, 8))
+    prefix = SharedPrefix(read.key, read.value, read.used)
     rest, positions = both[:, 5:], _counting(both[:, 5:], start=5)
-    without_cache, _ = forward(rest, positions, prefix=prefix)
-    np.testing.assert_allclose(without_cache, expected[:, 5:], atol=1e-5)
-    cache = KVCache.zeros(config, 2, 9)
-    with_cache, _ = forward(rest, positions, prefix=prefix, cache=cache)
-    np.testing.assert_allclose(with_cache, expected[:, 5:], atol=1e-5)
+    got, _ = forward(rest, positions, prefix=prefix, cache=KVCache.zeros(config, 2, 9))
+    np.testing.assert_allclose(got, expected[:, 5:], atol=1e-5)
+
+
+def test_a_cache_goes_round_and_keeps_the_latest_tokens(forward, tokens, config):
+    """A text that starts anywhere in the ring is read as one that starts at its first slot."""
+    expected, _ = forward(tokens, _counting(tokens))
+    cache = KVCache.zeros(config, 2, 12)
+    earlier = np.full((2, 4), 3)
+    for _ in range(2):  # another text, which nobody may see once it is let go
+        _, cache = forward(earlier, _counting(earlier), cache=cache)
+    cache = dataclasses.replace(
+        cache, positions=jnp.full_like(cache.positions, EMPTY), reach=jnp.int32(0)
+    )
+    parts = []
+    for start in range(0, 12, 4):
+        part = tokens[:, start : start + 4]
+        logits, cache = forward(part, _counting(part, start=start), cache=cache)
+        parts.append(logits)
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), expected, atol=1e-5)
+    assert int(cache.used) == 20 and int(cache.reach) == 12
 
 
 @pytest.mark.parametrize("remat", ["full", "dots"])

@@ -1,4 +1,4 @@
-"""Refilled greedy rows against the plain forward pass, token by token."""
+"""Continuous batching against the plain forward pass, token by token."""
 
 import functools
 import pathlib
@@ -9,27 +9,25 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from sentidistill_jax.inference.engine import Engine, RefillConfig
+from sentidistill_jax.inference.engine import Engine, GenerateRequest, ScoreRequest
+from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.models.hf import load_decoder, read_hf_directory
 from sentidistill_jax.sharding import make_mesh
 
 _MODEL = pathlib.Path(__file__).parents[1] / "golden" / "llama_untied"
 VOCAB = 101
-NEW = 90  # more than the slots between two moves, so that tokens are moved and the cache grows
+NEW = 90  # with a prompt more than the slots of a row hold at first, so that the ring goes round
 PENALTY = 1.3
 
 
-def _never(tokens):
-    return False
-
-
 @functools.cache
-def _engine(mesh_name):
+def _engine(mesh_name, rows=4):
     mesh = make_mesh({}, jax.devices()[:1])
     if mesh_name == "2x2x2":
         mesh = make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
     config, tensors = read_hf_directory(_MODEL)
-    return Engine(load_decoder(config, tensors, mesh), mesh, pad_id=0, tokens_per_batch=512)
+    decoder = load_decoder(config, tensors, mesh)
+    return Engine(decoder, mesh, pad_id=0, tokens_per_batch=128, max_num_seqs=rows)
 
 
 @functools.cache
@@ -77,16 +75,18 @@ def _expected(penalty):
     return [text[len(prompt) :] for text, prompt in zip(texts, prompts, strict=True)]
 
 
-def _complete(mesh_name, ended=_never, *, stops=(), rows=4, group=2, new=NEW, penalty=1.0):
-    config = RefillConfig(new, stops, rows=rows, group=group, repetition_penalty=penalty)
-    return dict(_engine(mesh_name).complete(_prompts(), config, ended))
+def _complete(mesh_name, is_complete=None, *, stops=(), rows=4, new=NEW, penalty=1.0):
+    sampling = SamplingConfig(max_new_tokens=new, repetition_penalty=penalty)
+    requests = [GenerateRequest(prompt) for prompt in _prompts()]
+    generate = _engine(mesh_name, rows).generate
+    return dict(generate(requests, sampling, stop_ids=stops, is_complete=is_complete))
 
 
 @pytest.mark.parametrize(
-    ("mesh_name", "rows", "group"), [("one device", 4, 2), ("one device", 1, 1), ("2x2x2", 4, 4)]
+    ("mesh_name", "rows"), [("one device", 4), ("one device", 1), ("2x2x2", 4)]
 )
-def test_continuations_are_the_plain_ones_whatever_the_rows_and_the_mesh(mesh_name, rows, group):
-    found = _complete(mesh_name, rows=rows, group=group)
+def test_continuations_are_the_plain_ones_whatever_the_rows_and_the_mesh(mesh_name, rows):
+    found = _complete(mesh_name, rows=rows)
     assert sorted(found) == list(range(len(_prompts())))
     for index, expected in enumerate(_expected(1.0)):
         assert found[index].tokens.tolist() == expected
@@ -123,10 +123,10 @@ def test_the_budget_is_kept_to_the_token():
         assert found[index].tokens.tolist() == whole[:6] and not found[index].stopped
 
 
-def test_next_logprobs_are_those_of_the_penalised_logits():
-    ids = np.array([5, 17, 99])
-    config = RefillConfig(1, (), rows=4, group=2, repetition_penalty=PENALTY)
-    found = dict(_engine("one device").next_logprobs(_prompts(), ids, config))
+def test_scores_with_a_penalty_are_those_of_the_penalized_logits():
+    ids = np.array([[5, 17, 99]], np.int32)
+    requests = [ScoreRequest(prompt, len(prompt), 1, ids) for prompt in _prompts()]
+    found = dict(_engine("one device").score(requests, k=1, repetition_penalty=PENALTY))
     for index, prompt in enumerate(_prompts()):
         padded = np.zeros((len(_prompts()), 256), np.int32)
         padded[0, : len(prompt)] = prompt
@@ -134,24 +134,52 @@ def test_next_logprobs_are_those_of_the_penalised_logits():
         seen = np.unique(prompt)
         logits[seen] = np.where(logits[seen] < 0, logits[seen] * PENALTY, logits[seen] / PENALTY)
         expected = logits - np.logaddexp.reduce(logits)
-        np.testing.assert_allclose(found[index], expected[ids], atol=1e-4)
+        np.testing.assert_allclose(found[index].chosen_logprobs[0], expected[ids[0]], atol=1e-4)
+
+
+def test_a_penalty_over_several_positions_is_refused():
+    request = ScoreRequest(_prompts()[0], 3, 2, np.zeros((2, 1), np.int32))
+    with pytest.raises(ValueError, match=r"repetition_penalty=1.3 needs requests of count=1"):
+        list(_engine("one device").score([request], k=1, repetition_penalty=PENALTY))
 
 
 def test_what_the_model_has_no_room_for_is_refused():
-    config = RefillConfig(200, ())
     with pytest.raises(ValueError, match="a prompt of 110 tokens and 200 new ones exceed"):
-        list(_engine("one device").complete(_prompts(), config, _never))
+        _complete("one device", new=200)
+
+
+def test_groups_of_other_beginnings_are_written_side_by_side():
+    """More beginnings than are at hand at one time, of which some are of one prompt."""
+    rng = np.random.default_rng(3)
+    prompts = []
+    for size in (5, 3, 4, 1, 3, 3, 3, 3, 3, 3, 6, 1):
+        beginning = rng.integers(1, VOCAB, 30 + size)
+        prompts += [
+            np.concatenate([beginning, rng.integers(1, VOCAB, 2 + number)]).astype(np.int32)
+            for number in range(size)
+        ]
+    sampling = SamplingConfig(max_new_tokens=6)
+    requests = [GenerateRequest(prompt) for prompt in prompts]
+    found = dict(_engine("one device", rows=16).generate(requests, sampling))
+    assert sorted(found) == list(range(len(prompts)))
+    for index, prompt in enumerate(prompts):
+        written = np.concatenate([prompt, found[index].tokens])
+        padded = np.zeros((1, 256), np.int32)
+        padded[0, : len(written)] = written
+        drawn = np.asarray(_forward()(padded))[0, len(prompt) - 1 : len(written) - 1]
+        assert found[index].tokens.tolist() == drawn.argmax(axis=-1).tolist()
 
 
 def test_windows_of_a_sliding_layer_follow_positions_not_slots():
-    """Refilled and moved rows of Gemma 3, whose window is shorter than every prompt."""
+    """Rows of Gemma 3 that start late in the ring, with a window shorter than every prompt."""
     config, tensors = read_hf_directory(_MODEL.with_name("gemma3"))
     assert config.sliding_window is not None and config.sliding_window < 41
     mesh = make_mesh({}, jax.devices()[:1])
     model = load_decoder(config, tensors, mesh)
     prompts = [prompt % config.vocab_size for prompt in _prompts()[:5]]
-    engine = Engine(model, mesh, pad_id=0, tokens_per_batch=512)
-    found = dict(engine.complete(prompts, RefillConfig(12, (), rows=2, group=1), _never))
+    engine = Engine(model, mesh, pad_id=0, tokens_per_batch=128, max_num_seqs=2)
+    requests = [GenerateRequest(prompt) for prompt in prompts]
+    found = dict(engine.generate(requests, SamplingConfig(max_new_tokens=12)))
     graphdef, state = nnx.split(model)
 
     @jax.jit
