@@ -58,7 +58,7 @@ def manifest_of(model: LoadedModel, num_records: int, **cache: Any) -> CacheMani
         "mode": "top_k",
         "temperatures": (1.0,),
         "codec": "small",
-        "num_records": num_records,
+        "num_prompts": num_records,
         "records_per_shard": 64,
         "config": {"teacher": {"source": TEACHER}},
     }

@@ -150,7 +150,7 @@ def teach_from_endpoint(config: Config, workdir: Workdir) -> None:
             mode=config.cache.mode if offer.token_targets else TEXT_MODE,
             temperatures=tuple(config.cache.temperatures),
             codec=config.cache.codec,
-            num_records=len(kept),
+            num_prompts=len(kept),
             records_per_shard=config.cache.records_per_shard,
             config={
                 "teacher": {

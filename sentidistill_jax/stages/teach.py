@@ -133,7 +133,7 @@ def _written(asked: _Asked, student: ForeignStudent) -> _Answers:
     if free:
         prompts = [asked.prompts[index] for index in free]
         asked.capture.run(
-            prompts, asked.draft, dataclasses.replace(manifest, num_records=len(free))
+            prompts, asked.draft, dataclasses.replace(manifest, num_prompts=len(free))
         )
     draft = open_cache(asked.draft) if free else []
     places = {index: place for place, index in enumerate(free)}
@@ -193,7 +193,7 @@ def _worth_learning(
 
 def _write(directory: pathlib.Path, answers: _Answers, kept: Sequence[int]) -> None:
     """Writes the records of some prompts; processes divide the shards."""
-    manifest = dataclasses.replace(answers.manifest, num_records=len(kept))
+    manifest = dataclasses.replace(answers.manifest, num_prompts=len(kept))
     writer = CacheWriter(directory, manifest)
     missing = writer.missing_shards()
     distributed.wait_for_all("missing shards of the final cache are known")

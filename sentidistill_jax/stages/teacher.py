@@ -90,7 +90,7 @@ def cache_manifest(
         num_draws=cache.num_draws if cache.mode == "sampled" else None,
         temperatures=tuple(cache.temperatures),
         codec=cache.codec,
-        num_records=num_records,
+        num_prompts=num_records,
         records_per_shard=cache.records_per_shard,
         config={
             "teacher": config.teacher.to_dict(),

@@ -237,7 +237,7 @@ def test_the_cache_is_the_in_process_teachers(settings, engine, model, tmp_path)
         mode="top_k",
         temperatures=(1.0,),
         codec="fast",
-        num_records=len(kept),
+        num_prompts=len(kept),
         records_per_shard=4,
         config={},
     )

@@ -254,7 +254,7 @@ class TestSampled:
             np.testing.assert_allclose(30 * shares, np.rint(30 * shares), atol=1e-4)
             assert np.isneginf(record.targets.tail_logprobs).all()
             (alone,) = records_of(
-                capture, [prompt], dataclasses.replace(self.MANIFEST, num_records=1)
+                capture, [prompt], dataclasses.replace(self.MANIFEST, num_prompts=1)
             )
             np.testing.assert_array_equal(alone.targets.ids, record.targets.ids)
             np.testing.assert_array_equal(alone.targets.logprobs, record.targets.logprobs)
@@ -264,7 +264,7 @@ class TestSampled:
         prompts = [
             Prompt("icldist", "copy", f"id{i}", "Say A:", "Say A:", answer=" A") for i in range(40)
         ]
-        manifest = dataclasses.replace(self.MANIFEST, num_records=40, num_draws=100)
+        manifest = dataclasses.replace(self.MANIFEST, num_prompts=40, num_draws=100)
         shares = np.zeros(TINY.vocab_size)
         for record in records_of(capture, prompts, manifest):
             first = slice(0, record.targets.counts[0])

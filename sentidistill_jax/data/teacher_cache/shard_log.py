@@ -44,6 +44,7 @@ class ShardLog:
     lengths: np.ndarray  # int32 [records], tokens
     completion_lengths: np.ndarray  # int32 [records]
     keys: np.ndarray  # uint8 [records, KEY_BYTES]
+    rejected: Mapping[str, int]  # reason -> prompts of the shard whose answers were not kept
 
     @classmethod
     def of(
@@ -52,6 +53,7 @@ class ShardLog:
         shard: int,
         file: pathlib.Path,
         records: Sequence[RecordSummary],
+        rejected: Mapping[str, int],
     ) -> "ShardLog":
         """Describes the shard that `file` holds."""
         kinds = tuple(sorted({record.kind for record in records}))
@@ -60,12 +62,13 @@ class ShardLog:
             shard=shard,
             num_bytes=file.stat().st_size,
             sha256=sha256_of(file),
-            max_entries=max(record.max_entries for record in records),
+            max_entries=max((record.max_entries for record in records), default=0),
             kinds=kinds,
             kind_ids=np.array([kinds.index(record.kind) for record in records], np.int32),
             lengths=np.array([record.length for record in records], np.int32),
             completion_lengths=np.array([r.completion_length for r in records], np.int32),
             keys=np.frombuffer(b"".join(r.key for r in records), np.uint8).reshape(-1, KEY_BYTES),
+            rejected=dict(rejected),
         )
 
     def to_bytes(self) -> bytes:
