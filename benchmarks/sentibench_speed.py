@@ -23,13 +23,12 @@ import numpy as np
 from torch_peer import Ask, torch_peer
 
 from sentidistill_jax.evaluation.data import load_dataset
-from sentidistill_jax.evaluation.extract import extract_answer
+from sentidistill_jax.evaluation.extract import extract_answer, is_complete
 from sentidistill_jax.evaluation.prompts import build_prompt
 from sentidistill_jax.evaluation.tasks import TASKS, Task
 from sentidistill_jax.export import export
-from sentidistill_jax.inference.engine import Engine
-from sentidistill_jax.inference.generation_settings import generation_settings
 from sentidistill_jax.inference.local_model import LocalModel
+from sentidistill_jax.language_model import AnswerSettings
 from sentidistill_jax.models.load import load_model
 from sentidistill_jax.sharding import make_mesh
 
@@ -51,10 +50,8 @@ def main() -> None:
 
     mesh = make_mesh({"data": 1}, jax.devices()[:1])
     model = load_model(options.model, mesh, dtype=jnp.dtype(options.dtype))
-    engine = Engine(model.decoder, mesh, pad_id=0, tokens_per_batch=options.tokens_per_batch)
-    local = LocalModel(
-        engine, model.tokenizer, generation_settings(model.generation, model.tokenizer)
-    )
+    local = LocalModel.on_mesh(model, mesh, tokens_per_batch=options.tokens_per_batch)
+    local = local.with_settings(AnswerSettings())
     with tempfile.TemporaryDirectory() as folder:
         directory = pathlib.Path(folder) / "model"
         export(model, directory)
@@ -104,7 +101,7 @@ def compare(task: Task, local: LocalModel, ask: Ask, options: Any) -> dict[str, 
         mine: Any = (
             local.label_logprobs(prompts, words)
             if words
-            else [one.text for one in local.complete(prompts, _NEW_TOKENS)]
+            else [one.text for one in local.complete(prompts, _NEW_TOKENS, is_complete=is_complete)]
         )
         seconds.append(time.perf_counter() - start)
     answer = ask(prompts=prompts, label_words=words, batch=batch)

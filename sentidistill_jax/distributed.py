@@ -348,3 +348,6 @@ def by_leader(function: Callable[Arguments, object]) -> Callable[Arguments, None
         wait_for_all(f"process 0 has done {function.__qualname__}")
 
     return wrapped
+
+
+is_process_zero, on_process_zero = is_leader, by_leader

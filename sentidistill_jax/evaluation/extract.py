@@ -1,6 +1,6 @@
 """From generated text to the answer of a fine-grained task."""
 
-_NEXT_EXAMPLE = "Sentence:"
+NEXT_EXAMPLE = "Sentence:"  # what a model that goes on and on writes after its answer
 
 
 def extract_answer(generation: str, *, lenient: bool = False) -> str:
@@ -17,7 +17,7 @@ def extract_answer(generation: str, *, lenient: bool = False) -> str:
     Returns:
       The answer, possibly empty.
     """
-    answer = generation.lstrip().split(_NEXT_EXAMPLE, 1)[0]
+    answer = generation.lstrip().split(NEXT_EXAMPLE, 1)[0]
     if not lenient:
         answer = answer.split("\n", 1)[0]
     return answer.rstrip()
@@ -26,4 +26,4 @@ def extract_answer(generation: str, *, lenient: bool = False) -> str:
 def is_complete(generation: str) -> bool:
     """Whether nothing that may still follow a generation can change its official answer."""
     answer = generation.lstrip()
-    return "\n" in answer or _NEXT_EXAMPLE in answer
+    return "\n" in answer or NEXT_EXAMPLE in answer

@@ -12,13 +12,13 @@ from jaxtyping import Float
 from sentidistill_jax.evaluation import gold, scoring
 from sentidistill_jax.evaluation.data import Item
 from sentidistill_jax.evaluation.extract import extract_answer
-from sentidistill_jax.evaluation.model import Completion
 from sentidistill_jax.evaluation.options import OFFICIAL, ScoringOptions
 from sentidistill_jax.evaluation.parsing import OpenerAnswer, ParseStatus, parse_answer
 from sentidistill_jax.evaluation.scoring import Predictions
 from sentidistill_jax.evaluation.significance import Statistic, bootstrap_interval
 from sentidistill_jax.evaluation.table import RunResult, aggregate
 from sentidistill_jax.evaluation.tasks import TASKS, Task
+from sentidistill_jax.language_model import Completion
 
 SCORES_VERSION = 2  # of scores.json and predictions.jsonl
 

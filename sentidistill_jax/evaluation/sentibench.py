@@ -11,15 +11,15 @@ import numpy as np
 
 from sentidistill_jax.evaluation import calibration, results
 from sentidistill_jax.evaluation.data import Dataset
-from sentidistill_jax.evaluation.extract import extract_answer
+from sentidistill_jax.evaluation.extract import NEXT_EXAMPLE, extract_answer, is_complete
 from sentidistill_jax.evaluation.fitting import (
     TOO_LONG,
     FittedPrompts,
     content_free_prompts,
     fit_prompts,
 )
-from sentidistill_jax.evaluation.model import Model
 from sentidistill_jax.evaluation.tasks import TASKS, get_task
+from sentidistill_jax.language_model import LanguageModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Protocol:
 
 
 def run(
-    model: Model,
+    model: LanguageModel,
     protocol: Protocol,
     load: Callable[[str], Dataset],
     parts: pathlib.Path | None,
@@ -125,7 +125,7 @@ def run(
 
 
 def _ask(
-    model: Model,
+    model: LanguageModel,
     data: Dataset,
     seed: int,
     prompts: FittedPrompts,
@@ -135,7 +135,11 @@ def _ask(
     task, items = data.task, data.test[: len(prompts.texts)]
     if not task.label_words:
         completions = model.complete(
-            prompts.texts, protocol.max_new_tokens, progress=progress or None
+            prompts.texts,
+            protocol.max_new_tokens,
+            stop=(NEXT_EXAMPLE,),  # and no newline: an answer may follow on the second line
+            is_complete=is_complete,
+            progress=progress or None,
         )
         answers = [extract_answer(completion.text) for completion in completions]
         return results.answer_lines(task, items, seed, completions, answers)

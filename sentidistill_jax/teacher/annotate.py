@@ -1,14 +1,18 @@
 """The teacher's own labels for user texts: few-shot, calibrated, ensembled over demonstrations."""
 
 import dataclasses
+import pathlib
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
 from sentidistill_jax.corpus import icldist
 from sentidistill_jax.corpus.user_texts import UnlabelledText
+from sentidistill_jax.distributed import on_process_zero
+from sentidistill_jax.language_model import LanguageModel
 from sentidistill_jax.teacher.calibration import ensemble, fit_offsets
+
+_CHUNK = 256  # texts between two saves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,28 +25,18 @@ class Annotation:
     logprobs: tuple[float, ...]  # calibrated, over the task's labels in their order
 
 
-class WordScorer(Protocol):
-    """A teacher that says how likely each label word is to follow each prompt."""
-
-    def __call__(
-        self, prompts: Sequence[str], label_words: Sequence[str], *, progress: str | None
-    ) -> np.ndarray:
-        """Logprobs, float32 [prompts, labels]; `progress` names a progress bar."""
-        ...
-
-
 @dataclasses.dataclass(frozen=True)
-class LabelTeacher:
-    """Labels texts in one task with handwritten demonstrations.
+class Annotator:
+    """A teacher that labels texts in one task, shown handwritten demonstrations.
 
     Args:
-      word_scores: The teacher.
+      model: The teacher.
       task: A sentiment task of `icldist.TASKS`.
       k_shot: Demonstrations per prompt.
       draws: Different draws of demonstrations whose predictions are averaged.
     """
 
-    word_scores: WordScorer
+    model: LanguageModel
     task: str
     k_shot: int
     draws: int
@@ -73,13 +67,28 @@ class LabelTeacher:
             shown = icldist.seed_demonstrations(self.task, self.k_shot, draw)
             prompts = [icldist.build_prompt(self.task, text, shown) for text in texts]
             by_draw.append(
-                self.word_scores(
+                self.model.label_logprobs(
                     [prompt.teacher_prompt for prompt in prompts],
                     prompts[0].label_words,
                     progress=progress and f"{progress}, draw {draw + 1} of {self.draws}",
                 )
             )
         return np.stack(by_draw, axis=1)
+
+    def resumable_scores(self, texts: Sequence[UnlabelledText], folder: pathlib.Path) -> np.ndarray:
+        """As `scores`, in chunks that process 0 keeps in a folder; those found there are not asked.
+
+        All processes that ask the teacher call it.
+        """
+        parts = []
+        for start in range(0, len(texts), _CHUNK):
+            part = folder / f"{self.task}-{start:06d}.npy"
+            chunk = texts[start : start + _CHUNK]
+            if not part.exists():
+                progress = f"label {self.task} {start + len(chunk)}/{len(texts)}"
+                on_process_zero(_save)(part, self.scores(chunk, progress=progress))
+            parts.append(np.load(part))
+        return np.concatenate(parts)
 
     def offsets(self, pool_scores: np.ndarray, prior: Sequence[float] | None) -> np.ndarray:
         """Calibration offsets [draws, labels] from scores on pool texts [texts, draws, labels]."""
@@ -113,3 +122,10 @@ class LabelTeacher:
             )
             for text, row in zip(texts, logprobs, strict=True)
         ]
+
+
+def _save(path: pathlib.Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp.npy")
+    np.save(temporary, array)
+    temporary.rename(path)

@@ -10,9 +10,9 @@ import pytest
 from sentidistill_jax.evaluation import official, results, sentibench
 from sentidistill_jax.evaluation.data import load_dataset
 from sentidistill_jax.evaluation.gold import gold_label_index, label_sequence
-from sentidistill_jax.evaluation.model import Completion, ServedModel
 from sentidistill_jax.evaluation.sentibench import Protocol
 from sentidistill_jax.evaluation.tasks import TASKS
+from sentidistill_jax.language_model import Completion
 
 pytestmark = pytest.mark.sentibench
 
@@ -58,7 +58,7 @@ class Oracle:
                 row[right] = -0.5
         return scores
 
-    def complete(self, prompts, max_new_tokens, *, progress=None):
+    def complete(self, prompts, max_new_tokens, **options):
         return [
             Completion("no" if right is None else f" {right}\n", right is not None)
             for right in self._answers(prompts)
@@ -120,7 +120,7 @@ def test_finished_parts_are_never_asked_again(sentibench_dir, load, tmp_path):
     whole = sentibench.run(Oracle(sentibench_dir), protocol, load, None)
 
     class Interrupted(Oracle):
-        def complete(self, prompts, max_new_tokens, *, progress=None):
+        def complete(self, prompts, max_new_tokens, **options):
             if len(self.asked) >= 18:
                 raise KeyboardInterrupt
             return super().complete(prompts, max_new_tokens)
@@ -153,14 +153,13 @@ def test_nothing_starts_before_every_prompt_fits(sentibench_dir, load, tmp_path)
 
 
 def test_a_served_model_may_answer_on_the_second_line(sentibench_dir, load):
-    class Client:
-        def complete(self, prompts, *, max_new_tokens, stop, progress=None):
-            assert "\n" not in "".join(stop)
-            return ["\n[('a', 'positive')]\n" for _ in prompts]
+    class Served(Oracle):
+        def complete(self, prompts, max_new_tokens, *, stop, **options):
+            assert stop and "\n" not in "".join(stop)
+            return [Completion("\n[('a', 'positive')]\n", None) for _ in prompts]
 
-    _, lines = sentibench.run(
-        ServedModel(Client()), Protocol(("absa/acsa_rest16",), examples=2), load, None
-    )
+    protocol = Protocol(("absa/acsa_rest16",), examples=2)
+    _, lines = sentibench.run(Served(sentibench_dir), protocol, load, None)
     assert [line["answer"] for line in lines] == ["[('a', 'positive')]"] * 2
 
 

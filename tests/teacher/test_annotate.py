@@ -1,19 +1,17 @@
 """The teacher as a labeller: what it is asked, in which order answers come, what it refuses."""
 
 import dataclasses
-import functools
 
 import jax
 import numpy as np
 import pytest
-from helpers import byte_tokenizer, random_decoder
+from helpers import byte_tokenizer, random_model
 
 from sentidistill_jax.corpus import icldist
 from sentidistill_jax.corpus.user_texts import UnlabelledText
-from sentidistill_jax.inference.engine import Engine
-from sentidistill_jax.inference.label_scoring import score_labels
+from sentidistill_jax.inference.local_model import LocalModel
 from sentidistill_jax.sharding import make_mesh
-from sentidistill_jax.teacher.annotate import LabelTeacher
+from sentidistill_jax.teacher.annotate import Annotator
 from sentidistill_jax.teacher.calibration import ensemble
 
 TEXTS = [
@@ -23,19 +21,18 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module")
-def word_scores():
+def model():
     mesh = make_mesh({}, jax.devices()[:1])
-    engine = Engine(random_decoder(mesh), mesh, pad_id=0, tokens_per_batch=2048)
-    tokenizer = byte_tokenizer(["positive", "negative"])
-    return functools.partial(score_labels, engine, tokenizer)
+    loaded = random_model(mesh, byte_tokenizer(["positive", "negative"]))
+    return LocalModel.on_mesh(loaded, mesh, tokens_per_batch=2048)
 
 
 @pytest.fixture(scope="module")
-def teacher(word_scores):
-    return LabelTeacher(word_scores, "sentiment", k_shot=2, draws=3)
+def teacher(model):
+    return Annotator(model, "sentiment", k_shot=2, draws=3)
 
 
-def test_each_draw_shows_other_demonstrations_before_the_same_question(teacher, word_scores):
+def test_each_draw_shows_other_demonstrations_before_the_same_question(teacher, model):
     scores = teacher.scores(TEXTS)
     assert scores.shape == (3, 3, 2)  # texts, draws, labels
     shown = [icldist.seed_demonstrations("sentiment", 2, draw) for draw in range(3)]
@@ -44,7 +41,7 @@ def test_each_draw_shows_other_demonstrations_before_the_same_question(teacher, 
         prompts = [
             icldist.build_prompt("sentiment", text, demonstrations).teacher_prompt for text in TEXTS
         ]
-        expected = word_scores(prompts, (" positive", " negative"))
+        expected = model.label_logprobs(prompts, (" positive", " negative"))
         np.testing.assert_allclose(scores[:, draw], expected, atol=1e-4)
 
 

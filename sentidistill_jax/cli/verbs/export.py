@@ -21,12 +21,12 @@ def _flags(values: flags.FlagValues) -> None:
 
 
 def _run(values: flags.FlagValues) -> None:
-    from sentidistill_jax.distributed import is_leader
+    from sentidistill_jax.distributed import is_process_zero
     from sentidistill_jax.stages.export import export_student
 
     output = pathlib.Path(values.output)
     export_student(values.model, common.workdir(values), output, dtype=values.dtype)
-    if is_leader():
+    if is_process_zero():
         print(output)
 
 
