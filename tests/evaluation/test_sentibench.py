@@ -3,6 +3,7 @@
 import collections
 import functools
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ DATASETS = ("sc/twitter", "absa/acsa_rest16", "absa/opener")
 
 class Oracle:
     """Answers with the gold labels but for every `wrong`-th prompt; finds them by the sentence."""
+
+    name, origin, decoding, max_position = "oracle", {}, {}, None
 
     def __init__(self, sentibench_dir, wrong=0):
         self.wrong = wrong
@@ -48,6 +51,9 @@ class Oracle:
             answers.rotate(-1)
             yield right if not self.wrong or number % self.wrong else None
 
+    def with_settings(self, settings):
+        return self
+
     def prompt_lengths(self, prompts):
         return [len(prompt) for prompt in prompts]
 
@@ -58,7 +64,7 @@ class Oracle:
                 row[right] = -0.5
         return scores
 
-    def complete(self, prompts, max_new_tokens, **options):
+    def complete(self, prompts, max_new_tokens, *, stop=(), is_complete=None, progress=None):
         return [
             Completion("no" if right is None else f" {right}\n", right is not None)
             for right in self._answers(prompts)
@@ -120,7 +126,7 @@ def test_finished_parts_are_never_asked_again(sentibench_dir, load, tmp_path):
     whole = sentibench.run(Oracle(sentibench_dir), protocol, load, None)
 
     class Interrupted(Oracle):
-        def complete(self, prompts, max_new_tokens, **options):
+        def complete(self, prompts, max_new_tokens, **options: Any):
             if len(self.asked) >= 18:
                 raise KeyboardInterrupt
             return super().complete(prompts, max_new_tokens)
@@ -154,7 +160,7 @@ def test_nothing_starts_before_every_prompt_fits(sentibench_dir, load, tmp_path)
 
 def test_a_served_model_may_answer_on_the_second_line(sentibench_dir, load):
     class Served(Oracle):
-        def complete(self, prompts, max_new_tokens, *, stop, **options):
+        def complete(self, prompts, max_new_tokens, *, stop=(), **options: Any):
             assert stop and "\n" not in "".join(stop)
             return [Completion("\n[('a', 'positive')]\n", None) for _ in prompts]
 

@@ -1,6 +1,7 @@
 """What a loaded teacher leaves in its cache, against a plain forward pass of a random model."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +77,8 @@ def log_softmax(logits):
     return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
 
 
-def records_of(model, prompts, manifest=None, job=JOB):
+def records_of(model, prompts, manifest=None, job=JOB) -> list[Any]:
+    """What becomes of each answer: its record, or why there is none."""
     answers = LocalAnswers(model, job, manifest or make_manifest(len(prompts)))
     found = {index: answer.outcome() for index, answer in answers.answers(prompts)}
     assert sorted(found) == list(range(len(prompts)))
