@@ -25,8 +25,7 @@ from sentidistill_jax.language_model import LanguageModel
 from sentidistill_jax.reporting.scores_file import provenance, write_scores
 from sentidistill_jax.settings import Config, sentibench_dir, student_stages, take_whole
 from sentidistill_jax.sharding import make_mesh
-from sentidistill_jax.teacher.annotate import Annotator
-from sentidistill_jax.teacher.calibration import ensemble
+from sentidistill_jax.teacher.annotate import Annotator, ensemble
 from sentidistill_jax.teacher.settings import TeacherSettings
 from sentidistill_jax.training.train import cut_of, load_student
 from sentidistill_jax.workdir import Workdir

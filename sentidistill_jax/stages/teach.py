@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -21,7 +21,7 @@ from sentidistill_jax.models.load import load_config, load_tokenizer, tokenizer_
 from sentidistill_jax.settings import Config
 from sentidistill_jax.teacher.annotate import Annotation
 from sentidistill_jax.teacher.answers import CaptureJob
-from sentidistill_jax.teacher.capture import capture
+from sentidistill_jax.teacher.capture import TeacherAnswers, capture
 from sentidistill_jax.teacher.cross_tokenizer import cross_tokenizer_student, refuse_trimmed
 from sentidistill_jax.teacher.local_answers import LocalAnswers, LocalTextAnswers
 from sentidistill_jax.teacher.served_answers import ServedAnswers
@@ -75,14 +75,13 @@ def _teach_local(
     manifest = _manifest(
         config,
         workdir,
-        len(prompts),
         teacher=teacher.identity(),
         teacher_fingerprint=model.loaded.fingerprint,
-        tokenizer=model.tokenizer,
-        vocab_size=model.loaded.decoder.config.vocab_size,
+        num_prompts=len(prompts),
+        **_tokens(model.tokenizer, model.loaded.decoder.config.vocab_size),
     )
     if student is None:
-        answers: Any = LocalAnswers(model, job, manifest)
+        answers: TeacherAnswers = LocalAnswers(model, job, manifest)
     else:
         if is_process_zero():
             print(f"teach {config.stage}: text and labels alone, as the student reads other tokens")
@@ -99,8 +98,7 @@ def _teach_local(
         )
     on_process_zero(artifact.begin)()
     counts = capture(answers, prompts, artifact.directory / "records", manifest)
-    if is_process_zero():
-        _finish(artifact, config.stage, counts)
+    _finish(artifact, config.stage, counts)
 
 
 def _teach_served(config: Config, workdir: Workdir, teacher: TeacherSettings) -> None:
@@ -141,13 +139,12 @@ def _teach_served(config: Config, workdir: Workdir, teacher: TeacherSettings) ->
         manifest = _manifest(
             config,
             workdir,
-            len(prompts),
             teacher={**teacher.identity(), **asked},
             teacher_fingerprint=answers.fingerprint,
-            tokenizer=tokenizer,
-            vocab_size=load_config(student).vocab_size,
+            num_prompts=len(prompts),
             top_k=top_k,
             mode=cache.mode if found.token_targets else TEXT_MODE,
+            **_tokens(tokenizer, load_config(student).vocab_size),
         )
         counts = capture(answers, prompts, artifact.directory / "records", manifest)
     _finish(artifact, config.stage, counts)
@@ -184,29 +181,17 @@ def _job(config: Config, workdir: Workdir) -> tuple[CaptureJob, list[Prompt]]:
     return job, read_records(_prompts_path(config, workdir), Prompt)
 
 
-def _manifest(
-    config: Config,
-    workdir: Workdir,
-    num_prompts: int,
-    *,
-    teacher: Mapping[str, Any],
-    teacher_fingerprint: str,
-    tokenizer: PreTrainedTokenizerBase,
-    vocab_size: int,
-    **changes: Any,
-) -> CacheManifest:
-    """What the cache of `config.cache` is made from.
+def _manifest(config: Config, workdir: Workdir, **fields: Any) -> CacheManifest:
+    """What the cache of `config.cache` is made from; `fields` are those that depend on the teacher.
 
     Raises:
       ValueError: If the settings do not fit together.
     """
-    cache = config.cache
+    cache, generation = config.cache, config.generation.to_dict()
     if cache.mode not in MODES:
         raise ValueError(f"cache.mode={cache.mode!r} must be one of {list(MODES)}.")
-    generation = config.generation.to_dict()
-    fields: dict[str, Any] = {
-        "teacher_fingerprint": teacher_fingerprint,
-        **_tokens(tokenizer, vocab_size),
+    teacher = fields.pop("teacher")
+    common: dict[str, Any] = {
         "corpus_fingerprint": file_fingerprint(_prompts_path(config, workdir)),
         "top_k": cache.top_k,
         "mode": cache.mode,
@@ -214,14 +199,14 @@ def _manifest(
         "num_draws": cache.num_draws if cache.mode == "sampled" else None,
         "temperatures": tuple(cache.temperatures),
         "codec": cache.codec,
-        "num_prompts": num_prompts,
         "records_per_shard": cache.records_per_shard,
-        "config": {"teacher": dict(teacher), "generation": generation, "seed": config.seed},
+        "config": {"teacher": teacher, "generation": generation, "seed": config.seed},
     }
-    return CacheManifest(**fields | changes)
+    return CacheManifest(**common | fields)
 
 
 def _tokens(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> dict[str, Any]:
+    """What a manifest says of the tokens that a cache is kept in."""
     return {
         "tokenizer_fingerprint": tokenizer_fingerprint(tokenizer),
         "chat_template_fingerprint": fingerprint(tokenizer.chat_template),
@@ -233,6 +218,7 @@ def _prompts_path(config: Config, workdir: Workdir) -> pathlib.Path:
     return workdir.prompts(config.stage) / "prompts.jsonl"
 
 
+@on_process_zero
 def _finish(artifact: Artifact, stage: str, counts: Counter[str]) -> None:
     artifact.finish(counts)
     rejected = {reason: count for reason, count in sorted(counts.items()) if reason != "kept"}

@@ -1,4 +1,8 @@
-"""The teacher's own labels for user texts: few-shot, calibrated, ensembled over demonstrations."""
+"""The teacher's own labels for user texts: few-shot, calibrated, ensembled over demonstrations.
+
+A small teacher knows more about sentiment than its argmax shows: each prompt shifts all its label
+scores one way. The shift is estimated on unlabelled texts, so no human label is needed.
+"""
 
 import dataclasses
 import pathlib
@@ -10,9 +14,9 @@ from sentidistill_jax.corpus import icldist
 from sentidistill_jax.corpus.user_texts import UnlabelledText
 from sentidistill_jax.distributed import on_process_zero
 from sentidistill_jax.language_model import LanguageModel
-from sentidistill_jax.teacher.calibration import ensemble, fit_offsets
 
 _CHUNK = 256  # texts between two saves
+_ITERATIONS = 200  # of a fit, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +126,52 @@ class Annotator:
             )
             for text, row in zip(texts, logprobs, strict=True)
         ]
+
+
+def _log_normalise(logprobs: np.ndarray) -> np.ndarray:
+    return logprobs - np.logaddexp.reduce(logprobs, axis=-1, keepdims=True)
+
+
+def fit_offset(logprobs: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """The offset under which the average prediction over a pool equals the class prior.
+
+    Args:
+      logprobs: Label scores on pool texts, [texts, labels].
+      prior: Expected share of each label in the pool, [labels]; sums to 1.
+
+    Returns:
+      What to add to the scores, [labels].
+
+    Source: matching the average prediction and the prior follows Saerens et al. 2002 (prior
+    correction); contextual calibration (arXiv:2102.09690) divides by one content-free input.
+    """
+    offset = np.zeros(logprobs.shape[-1])
+    for _ in range(_ITERATIONS):
+        mean = np.exp(_log_normalise(logprobs + offset)).mean(axis=0)
+        step = np.log(prior) - np.log(mean)
+        offset += step
+        if np.abs(step).max() < 1e-6:
+            break
+    return offset - offset.mean()
+
+
+def fit_offsets(logprobs: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """An offset for every demonstration draw, [draws, labels], from [texts, draws, labels]."""
+    return np.stack([fit_offset(logprobs[:, draw], prior) for draw in range(logprobs.shape[1])])
+
+
+def ensemble(logprobs: np.ndarray, offsets: np.ndarray | None) -> np.ndarray:
+    """Normalised label logprobs averaged over draws in log space.
+
+    Args:
+      logprobs: Label scores, [texts, draws, labels].
+      offsets: From `fit_offsets`, [draws, labels]; None leaves the label bias in.
+
+    Returns:
+      Logprobs over the labels, [texts, labels].
+    """
+    shifted = logprobs if offsets is None else logprobs + offsets
+    return _log_normalise(shifted.mean(axis=1)).astype(np.float32)
 
 
 def _save(path: pathlib.Path, array: np.ndarray) -> None:

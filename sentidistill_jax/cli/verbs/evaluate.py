@@ -24,7 +24,7 @@ def _flags(values: flags.FlagValues) -> None:
         "against", None, "Name of other scores of this workdir to test against.",
         flag_values=values,
     )  # fmt: skip
-    flags.DEFINE_enum("format", "markdown", FORMATS, "Of the table.", flag_values=values)
+    flags.DEFINE_enum("format", "markdown", FORMATS, "Format of the table.", flag_values=values)
 
 
 def _run(values: flags.FlagValues) -> None:

@@ -16,7 +16,7 @@ def _flags(values: flags.FlagValues) -> None:
     )  # fmt: skip
     flags.DEFINE_string("output", None, "Directory to write.", required=True, flag_values=values)
     flags.DEFINE_enum(
-        "dtype", "float32", ["float32", "bfloat16"], "Of the weights.", flag_values=values
+        "dtype", "float32", ["float32", "bfloat16"], "Dtype of the weights.", flag_values=values
     )
 
 
