@@ -23,7 +23,7 @@ def protocol_of(
 
     Args:
       settings: The section `evaluation.sentibench`.
-      examples: Of every data set; 0: all.
+      examples: Examples of every data set; 0: all.
       max_position: Tokens the model has room for; None if it does not tell.
 
     Raises:

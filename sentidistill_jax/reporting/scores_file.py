@@ -21,8 +21,8 @@ def write_scores(
 
     Args:
       artifact: Where they go.
-      scores: Of all sets, see docs/data_formats.md.
-      predictions: Lines.
+      scores: Content of scores.json, see docs/data_formats.md.
+      predictions: Lines of predictions.jsonl.
     """
     directory = artifact.directory
     artifact.begin()

@@ -84,7 +84,7 @@ def evaluate_student(
     """Scores the student that `config.student` describes under a name of its own.
 
     Args:
-      name: Of the scores.
+      name: Name of the scores.
       config: See configs/base.py.
       workdir: Holds the held-out texts.
       source: A model as it stands, of which nothing is cut, instead of `student.source`.

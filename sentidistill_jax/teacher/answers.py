@@ -33,8 +33,8 @@ class CaptureJob:
 
     texts: Mapping[str, str]  # text id -> text that prompts are about
     annotations: Annotations  # for answers made of label words
-    sampling: SamplingConfig  # of answers that the teacher writes itself
-    seed: int  # of the sampling
+    sampling: SamplingConfig  # how the teacher writes answers of its own
+    seed: int  # for the sampling
 
 
 @dataclasses.dataclass(frozen=True)

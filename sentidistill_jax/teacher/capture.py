@@ -57,7 +57,7 @@ def capture(
     Args:
       teacher: Whom to ask.
       prompts: All of the corpus.
-      directory: Of the cache.
+      directory: Folder of the cache.
       manifest: What the cache is made from, `num_prompts` being those given.
 
     Returns:
