@@ -127,6 +127,7 @@ class _Progress:
 
     def add(self, num_tokens: int) -> None:
         self._tokens += num_tokens
-        rate = self._tokens / (time.perf_counter() - self._since)
-        self._bar.set_postfix_str(f"{rate:,.0f} tokens/s", refresh=False)
+        if self._tokens:  # none where all answers are there already
+            rate = self._tokens / (time.perf_counter() - self._since)
+            self._bar.set_postfix_str(f"{rate:,.0f} tokens/s", refresh=False)
         self._bar.update()
