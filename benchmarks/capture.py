@@ -22,22 +22,24 @@ import jax
 import numpy as np
 from flax import nnx
 from reporting import Report
-from teacher_text import SAMPLING, TEACHER, capture_of, load_teacher, manifest_of, prompts
+from teacher_text import SAMPLING, TEACHER, answers_of, load_teacher, manifest_of, prompts
 
 from sentidistill_jax.data.teacher_cache import CacheWriter, verify
-from sentidistill_jax.inference.engine import Engine, GenerateRequest
-from sentidistill_jax.inference.label_scoring import encode, encode_prompt
+from sentidistill_jax.inference.engine import GenerateRequest
+from sentidistill_jax.inference.local_model import LocalModel
+from sentidistill_jax.inference.tokens import encode, encode_prompt
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.load import LoadedModel, load_tokenizer
 from sentidistill_jax.models.presets import PRESETS
 from sentidistill_jax.sharding import make_mesh
+from sentidistill_jax.teacher import local_answers
+from sentidistill_jax.teacher.capture import capture
 
 VICTIM_PROMPTS, VICTIM_SHARD = 120, 4
 
 
 def overhead(report: Report, num_prompts: int, turns: int) -> None:
-    model, engine = load_teacher()
-    capture = capture_of(model, engine)
+    model = load_teacher()
     asked = prompts(num_prompts)
     newline = int(encode(model.tokenizer, "\n")[0])
     groups: dict[str, list[GenerateRequest]] = {}
@@ -49,14 +51,14 @@ def overhead(report: Report, num_prompts: int, turns: int) -> None:
         answers = [
             generation
             for requests in groups.values()
-            for _, generation in engine.generate(requests, SAMPLING, stop_ids=[newline], k=k)
+            for _, generation in model.engine.generate(requests, SAMPLING, stop_ids=[newline], k=k)
         ]
         return sum(len(generation.tokens) for generation in answers)
 
     def write(codec: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             manifest = manifest_of(model, num_prompts, codec=codec, records_per_shard=num_prompts)
-            capture.run(asked, pathlib.Path(folder), manifest)
+            capture(answers_of(model, manifest), asked, pathlib.Path(folder), manifest)
 
     runs: dict[str, Callable[[], object]] = {
         "answers alone": lambda: answer(0),
@@ -83,7 +85,7 @@ def overhead(report: Report, num_prompts: int, turns: int) -> None:
         )
 
 
-def tiny_capture():
+def tiny_model() -> LocalModel:
     """A random model of two layers with the embedded teacher's tokenizer."""
     mesh = make_mesh({}, jax.devices()[:1])
     tokenizer = load_tokenizer(TEACHER)
@@ -91,15 +93,16 @@ def tiny_capture():
     config = type(config)(**{**vars(config), "num_layers": 2, "vocab_size": len(tokenizer)})
     with jax.set_mesh(mesh):
         decoder = Decoder(config, nnx.Rngs(0))
-    model = LoadedModel(decoder, tokenizer, "random", "random")
-    return model, capture_of(model, Engine(decoder, mesh, pad_id=0, tokens_per_batch=2048))
+    loaded = LoadedModel(decoder, tokenizer, "random", "random")
+    return LocalModel.on_mesh(loaded, mesh, tokens_per_batch=2048)
 
 
 def victim(directory: pathlib.Path) -> None:
     """Captures, saying which shard is begun."""
     jax.config.update("jax_compilation_cache_dir", str(directory.parent / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    model, capture = tiny_capture()
+    model = tiny_model()
+    local_answers.reject_reason = lambda *args, **options: None  # it writes nothing worth learning
     manifest = manifest_of(model, VICTIM_PROMPTS, records_per_shard=VICTIM_SHARD, top_k=16)
     begin = CacheWriter.begin_shard
 
@@ -108,7 +111,7 @@ def victim(directory: pathlib.Path) -> None:
         return begin(writer, shard)
 
     CacheWriter.begin_shard = saying  # type: ignore[method-assign]
-    capture.run(prompts(VICTIM_PROMPTS), directory, manifest)
+    capture(answers_of(model, manifest), prompts(VICTIM_PROMPTS), directory, manifest)
 
 
 def files_of(directory: pathlib.Path) -> dict[str, bytes]:

@@ -25,9 +25,8 @@ from torch_peer import Ask, torch_peer
 from sentidistill_jax.evaluation.benchmarks import SENTIBENCH
 from sentidistill_jax.evaluation.task import Task
 from sentidistill_jax.export import export
-from sentidistill_jax.inference.engine import Engine
-from sentidistill_jax.inference.generation_settings import generation_settings
 from sentidistill_jax.inference.local_model import LocalModel
+from sentidistill_jax.language_model import AnswerSettings
 from sentidistill_jax.models.load import load_model
 from sentidistill_jax.sharding import make_mesh
 
@@ -51,10 +50,8 @@ def main() -> None:
 
     mesh = make_mesh({"data": 1}, jax.devices()[:1])
     model = load_model(options.model, mesh, dtype=jnp.dtype(options.dtype))
-    engine = Engine(model.decoder, mesh, pad_id=0, tokens_per_batch=options.tokens_per_batch)
-    local = LocalModel(
-        engine, model.tokenizer, generation_settings(model.generation, model.tokenizer)
-    )
+    local = LocalModel.on_mesh(model, mesh, tokens_per_batch=options.tokens_per_batch)
+    local = local.with_settings(AnswerSettings())
     with tempfile.TemporaryDirectory() as folder:
         directory = pathlib.Path(folder) / "model"
         export(model, directory)

@@ -73,7 +73,7 @@ def manifest_of(
         num_draws=NUM_DRAWS if mode == "sampled" else None,
         temperatures=temperatures,
         codec=codec,
-        num_records=num_records,
+        num_prompts=num_records,
         records_per_shard=num_records,
         config={},
     )

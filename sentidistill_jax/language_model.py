@@ -1,8 +1,8 @@
 """The one interface to a model that answers: loaded onto devices, or behind a server."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, Self
 
 import numpy as np
 from jaxtyping import Float
@@ -16,12 +16,45 @@ class Completion:
     finished: bool | None  # False: the budget ended it; None: the model does not tell
 
 
+@dataclasses.dataclass(frozen=True)
+class AnswerSettings:
+    """How a loaded model reads prompts and answers greedily; a server has settings of its own."""
+
+    chat_template: bool = False  # a prompt becomes a user's message
+    left_truncate_to: int | None = None  # tokens; the end of a longer prompt is read
+    repetition_penalty: float | None = None  # None: as its generation_config.json says
+    clean_up_spaces: bool | None = None  # when decoding; None: as its tokenizer says
+
+
 class LanguageModel(Protocol):
     """A model that continues prompts and scores label words: all that its callers know of it."""
 
     @property
     def name(self) -> str:
         """Name of the model for people: where it was loaded from, or what a server calls it."""
+        ...
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """Identity of the model for scores.json: its weights, or what its server was asked for."""
+        ...
+
+    @property
+    def decoding(self) -> Mapping[str, Any]:
+        """Settings of greedy decoding and where each is from; {} where a server decides them."""
+        ...
+
+    @property
+    def max_position(self) -> int | None:
+        """Tokens that it has room for, its own included; None if it does not tell."""
+        ...
+
+    def with_settings(self, settings: AnswerSettings) -> Self:
+        """The same model under other settings; a server's stays as it is.
+
+        Raises:
+          ValueError: If the model cannot be asked so.
+        """
         ...
 
     def prompt_lengths(self, prompts: Sequence[str]) -> list[int] | None:
@@ -58,8 +91,14 @@ class LanguageModel(Protocol):
           prompts: A user's message each where the model is a chat.
           max_new_tokens: Tokens of an answer at most, in the model's own tokenizer.
           stop: Texts at which an answer ends; they are not part of it. A server takes at most four.
-          is_complete: Whether an answer so far says all; a model that can look at answers while it
-            writes ends one as soon as this holds, others go on to a stop text.
+          is_complete: Whether an answer so far says all. A model that can look at answers while it
+            writes ends one as soon as this holds, whatever `stop` says; a server knows only that.
           progress: Name of a progress bar; none without.
         """
         ...
+
+
+def before(text: str, stop: Sequence[str]) -> str:
+    """The text up to the first stop, which is not part of it."""
+    ends = [text.find(end) for end in stop]
+    return text[: min((end for end in ends if end >= 0), default=None)]

@@ -1,5 +1,7 @@
-"""What stage entry functions call their config."""
+"""What stage entry functions call their config, and what several of them read from it."""
 
+import os
+import pathlib
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,3 +20,33 @@ def float_dtype(field: str, name: str) -> Any:
     if name not in ("float32", "bfloat16"):
         raise ValueError(f"{field}={name!r} must be 'float32' or 'bfloat16'.")
     return jnp.dtype(name)
+
+
+def sentibench_dir(texts: Config) -> pathlib.Path | None:
+    """The SentiBench folder that the section `texts` or the environment names, or None.
+
+    Raises:
+      FileNotFoundError: If it is named but not there.
+    """
+    named = texts.sentibench_dir or os.environ.get("SENTIBENCH_DIR", "")
+    if not named:
+        return None
+    if not pathlib.Path(named).is_dir():
+        raise FileNotFoundError(
+            f"SentiBench folder {named!r} not found; set SENTIBENCH_DIR or"
+            " --config.texts.sentibench_dir to it, or to nothing."
+        )
+    return pathlib.Path(named)
+
+
+def student_stages(config: Config) -> tuple[str, ...]:
+    """Stages whose caches decide what a student keeps of its source, if caches do."""
+    return tuple(config.student.caches or config.data.caches.to_dict() or (config.stage,))
+
+
+def take_whole(student: Config, source: str) -> None:
+    """Makes a section `student` mean a model as it stands: nothing of it is cut."""
+    student.update(
+        source=source, layers=(), num_layers=0, vocabulary="full", vocabulary_size=0, caches=()
+    )
+    student.slice.update(dict.fromkeys(student.slice, 0))

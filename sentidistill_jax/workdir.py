@@ -1,12 +1,15 @@
-"""Where each artifact of a run lies under its working directory."""
+"""Where each artifact of a run lies under its working directory, and what it was made from."""
 
 import dataclasses
 import pathlib
+from collections.abc import Iterable
+
+from sentidistill_jax.artifact import file_fingerprint
 
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
-    """Paths only; nothing is created."""
+    """A working directory; nothing is created here."""
 
     root: pathlib.Path
 
@@ -40,3 +43,25 @@ class Workdir:
         """`students/<name>` becomes the trained model's directory; anything else stays as it is."""
         candidate = self.root / source / "model"
         return str(candidate) if candidate.is_dir() else source
+
+    def trained_fingerprint(self, source: str) -> str:
+        """Hash of the manifest of `students/<name>`; "" for a model that was not trained here."""
+        manifest = self.root / source / "manifest.json"
+        return file_fingerprint(manifest) if manifest.is_file() else ""
+
+    def student_caches(self, stages: Iterable[str]) -> dict[pathlib.Path, str]:
+        """Caches by which a student is cut, and hashes of their manifests.
+
+        Raises:
+          FileNotFoundError: If one is not finished.
+        """
+        found = {}
+        for stage in sorted(stages):
+            manifest = self.cache(stage) / "manifest.json"
+            if not manifest.is_file():
+                raise FileNotFoundError(
+                    f"{manifest} not found, and the student is cut by what is in it; run"
+                    f" `sentidistill teach` for {stage} first, or change student.caches."
+                )
+            found[self.cache(stage) / "records"] = file_fingerprint(manifest)
+        return found

@@ -105,7 +105,7 @@ def arrays_of(state: nnx.State) -> dict[str, np.ndarray]:
     return {".".join(map(str, path)): np.asarray(variable.get_value()) for path, variable in flat}
 
 
-def make_manifest(num_records: int, **changes: Any) -> CacheManifest:
+def make_manifest(num_prompts: int, **changes: Any) -> CacheManifest:
     """Of a cache for a vocabulary as large as TINY's."""
     fields: dict[str, Any] = {
         "teacher_fingerprint": "teacher",
@@ -117,7 +117,7 @@ def make_manifest(num_records: int, **changes: Any) -> CacheManifest:
         "mode": "top_k",
         "temperatures": (1.0, 2.0),
         "codec": "fast",
-        "num_records": num_records,
+        "num_prompts": num_prompts,
         "records_per_shard": 3,
         "config": {},
     }

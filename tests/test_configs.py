@@ -17,7 +17,7 @@ from sentidistill_jax.models.presets import PRESETS
 from sentidistill_jax.settings import Config, float_dtype
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.stages.corpus import check_stage
-from sentidistill_jax.teacher.annotate import LabelTeacher
+from sentidistill_jax.teacher.annotate import Annotator
 from sentidistill_jax.training.objectives import make_objective
 from sentidistill_jax.training.optimizer import make_optimizer, make_schedule
 from sentidistill_jax.training.throughput import StepProfiler
@@ -114,8 +114,8 @@ def test_values_are_accepted(path):
         for task in config.annotate.tasks:
             nothing: Any = None
             settings = config.annotate
-            labeller = LabelTeacher(nothing, task, settings.k_shot, settings.draws)
-            labeller.prior(config.annotate.priors.get(task))
+            annotator = Annotator(nothing, task, settings.k_shot, settings.draws)
+            annotator.prior(config.annotate.priors.get(task))
         steps = 100
         schedule = make_schedule(
             config.optimizer.schedule,

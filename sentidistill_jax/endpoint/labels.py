@@ -62,7 +62,9 @@ def score_answers(
     return LabelScores(logprobs, answered)
 
 
-def bounded(kept: Collection[float], missing: int, *, least: float = 0.0) -> tuple[float, float]:
+def logprob_upper_bound(
+    kept: Collection[float], missing: int, *, least: float = 0.0
+) -> tuple[float, float]:
     """What can be said of tokens that a list lacks: each has at most the last listed logprob.
 
     Args:
@@ -92,7 +94,7 @@ def _listed(
     if not mass.any():
         return None
     logprobs = candidates.values()
-    estimate, _ = bounded(logprobs, int((mass == 0).sum()), least=min(logprobs))
+    estimate, _ = logprob_upper_bound(logprobs, int((mass == 0).sum()), least=min(logprobs))
     with np.errstate(divide="ignore"):
         return np.where(mass > 0, np.log(mass), estimate).astype(np.float32)
 

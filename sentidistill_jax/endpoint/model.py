@@ -1,20 +1,22 @@
-"""A served model that is evaluated or labels texts: completes prompts, scores label words."""
+"""A served model that answers prompts, over HTTP: no weights, and nothing of JAX is needed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from sentidistill_jax.endpoint.client import Endpoint
 from sentidistill_jax.endpoint.journal import Journal
 from sentidistill_jax.endpoint.labels import LabelScores, score_answers
-from sentidistill_jax.endpoint.protocol import Answer, Request
+from sentidistill_jax.endpoint.protocol import Request
 from sentidistill_jax.endpoint.settings import EndpointSettings
+from sentidistill_jax.language_model import AnswerSettings, Completion, before
 
 _LABEL_TOKENS = 8  # enough to name a label where the server gives no logprobs
 
 
 class EndpointModel:
-    """Two abilities, no weights: nothing of JAX is needed.
+    """A `LanguageModel` behind a server, which applies templates and penalties of its own.
 
     Args:
       settings: The server.
@@ -31,33 +33,39 @@ class EndpointModel:
         """The model as it is asked for."""
         return self._endpoint.model
 
-    def complete(
-        self,
-        prompts: Sequence[str],
-        *,
-        max_new_tokens: int,
-        stop: Sequence[str] = ("\n",),
-        progress: str | None = None,
-    ) -> list[str]:
-        """Greedy continuations, each up to the first stop text, which is not part of it.
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What decides the server's answers, and the model's name."""
+        return {"endpoint": self.settings.identity() | {"model": self.name}}
 
-        Args:
-          prompts: A user's message each where the API is chat.
-          max_new_tokens: Of the server's tokenizer.
-          stop: At most four texts (a limit of OpenAI's).
-          progress: Name of a progress bar; none without.
+    @property
+    def decoding(self) -> dict[str, Any]:
+        """{}: the server decides."""
+        return {}
 
-        Raises:
-          EndpointError: If the server does not answer.
-        """
-        requests = [Request(prompt, max_new_tokens, stop=tuple(stop)) for prompt in prompts]
-        answers = self._endpoint.answers(requests, progress=progress)
-        return [_until(answer, stop) for answer in answers]
+    @property
+    def max_position(self) -> None:
+        """None: the server refuses or cuts what it has no room for."""
+
+    def with_settings(self, settings: AnswerSettings) -> "EndpointModel":
+        """The model as it is: the server's settings are its own."""
+        del settings
+        return self
+
+    def prompt_lengths(self, prompts: Sequence[str]) -> None:
+        """None: no tokens are known."""
+        del prompts
+
+    def label_logprobs(
+        self, prompts: Sequence[str], label_words: Sequence[str], *, progress: str | None = None
+    ) -> np.ndarray:
+        """Logprobs of `label_scores` alone: float32 [prompts, labels]."""
+        return self.label_scores(prompts, label_words, progress=progress).logprobs
 
     def label_scores(
         self, prompts: Sequence[str], label_words: Sequence[str], *, progress: str | None = None
     ) -> LabelScores:
-        """Scores every label word as the next word of every prompt; see `score_answers`.
+        """Scores of every label word as the next word of every prompt; see `score_answers`.
 
         Args:
           prompts: Texts that end right before the answer.
@@ -75,14 +83,22 @@ class EndpointModel:
         answers = self._endpoint.answers(requests, progress=progress)
         return score_answers(answers, label_words, exact=exact)
 
-    def label_logprobs(
-        self, prompts: Sequence[str], label_words: Sequence[str], *, progress: str | None = None
-    ) -> np.ndarray:
-        """As `label_scores`, logprobs alone: float32 [prompts, labels]."""
-        return self.label_scores(prompts, label_words, progress=progress).logprobs
+    def complete(
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: int,
+        *,
+        stop: Sequence[str] = (),
+        is_complete: Callable[[str], bool] | None = None,
+        progress: str | None = None,
+    ) -> list[Completion]:
+        """Greedy continuations, each up to the first stop text; see `LanguageModel`.
 
-
-def _until(answer: Answer, stop: Sequence[str]) -> str:
-    """The text before the first stop: some servers leave it in."""
-    ends = [answer.text.find(text) for text in stop]
-    return answer.text[: min((end for end in ends if end >= 0), default=None)]
+        Raises:
+          EndpointError: If the server does not answer.
+        """
+        del is_complete  # an answer comes whole
+        requests = [Request(prompt, max_new_tokens, stop=tuple(stop)) for prompt in prompts]
+        answers = self._endpoint.answers(requests, progress=progress)
+        # Some servers leave the stop text in.
+        return [Completion(before(answer.text, stop), None) for answer in answers]

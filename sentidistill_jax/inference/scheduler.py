@@ -143,25 +143,25 @@ class Scheduler:
         """Reads prompts, and starts their rows."""
         size = self._reader.shape.rows
         indices, cache, picked = self._reader.read_next(room, lambda index: 1, size)
-        asked = steps.Rows(
-            rows=np.full(size, len(self._rows), np.int32),
-            lengths=np.zeros(size, np.int32),
-            seeds=np.zeros(size, np.int32),
-            chosen=np.full((size, self._width), -1, np.int32),
-            seen=self._seen(indices, size),
-        )
+        asked: dict[str, Any] = {
+            "rows": np.full(size, len(self._rows), np.int32),
+            "lengths": np.zeros(size, np.int32),
+            "seeds": np.zeros(size, np.int32),
+            "chosen": np.full((size, self._width), -1, np.int32),
+            "seen": self._seen(indices, size),
+        }
         started = []
         for number, index in enumerate(indices):
             free = self._rows.index(None)
             self._rows[free] = _Row(index)
             request = self._requests[index]
-            asked.rows[number] = free
-            asked.lengths[number] = len(request.tokens)
-            asked.seeds[number] = request.seed
-            asked.chosen[number, : len(request.chosen)] = request.chosen
+            asked["rows"][number] = free
+            asked["lengths"][number] = len(request.tokens)
+            asked["seeds"][number] = request.seed
+            asked["chosen"][number, : len(request.chosen)] = request.chosen
             started.append((number, free))
         self._state, drawn = self._run(
-            steps.admit, self._state, cache, picked, asked, self._table,
+            steps.admit, self._state, cache, picked, steps.Rows(**asked), self._table,
             self._sampling.max_new_tokens, self._sampling.repetition_penalty,
             sampling=self._sampling.compiled, keep=self._keep,
         )  # fmt: skip

@@ -26,7 +26,7 @@ from sentidistill_jax.inference.distribution import (
 )
 from sentidistill_jax.inference.sampling import SamplingConfig, penalize, sample
 from sentidistill_jax.models.decoder import Decoder
-from sentidistill_jax.models.kv_cache import EMPTY, KVCache, SharedPrefix
+from sentidistill_jax.models.kv_cache import CACHE_AXES, EMPTY, KVCache, SharedPrefix
 from sentidistill_jax.sharding import axis_that_splits, backend, constrain, partition_spec
 
 _DRAWS = 2**31 - 1  # a step that no text reaches
@@ -44,10 +44,14 @@ Stops = Int[Array, "stops length"]  # runs of tokens that end a row, after `ANY_
 class Rows:
     """What is asked for each row of a batch of continuations."""
 
-    rows: Int[Array, " batch"]  # which row of the decoding cache; beyond the last: none
+    rows: Int[
+        Array | np.ndarray, " batch"
+    ]  # which row of the decoding cache; beyond the last: none
     lengths: Int[Array, " batch"]  # tokens of the prompt, beginning included
     seeds: Int[Array, " batch"]
-    chosen: Int[Array, "batch chosen"]  # tokens kept whatever their rank; -1 is padding
+    chosen: Int[
+        Array | np.ndarray, "batch chosen"
+    ]  # tokens kept whatever their rank; -1 is padding
     seen: Seen | None  # tokens of the prompts; None where nothing is penalized
 
 
@@ -151,12 +155,12 @@ def read(
         used=jnp.where(first, 0, cache.used),
         reach=jnp.where(first, 0, cache.reach),
     )
-    hidden, cache = model(tokens, positions, cache=cache, prefix=prefix)
-    assert cache is not None
+    hidden, after = model(tokens, positions, cache=cache, prefix=prefix)
+    assert after is not None
     rows, columns = picks
     found = hidden[rows, jnp.maximum(columns, 0)]
     picked = jnp.where(columns[:, None] >= 0, found, picked)
-    return _laid_out_cache(cache), constrain(picked, (None, None))
+    return _laid_out_cache(after), constrain(picked, (None, None))
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef",))
@@ -459,11 +463,10 @@ def _insert(into: KVCache, prompts: KVCache, rows: Int[Array, " batch"]) -> KVCa
 
 
 def _laid_out_cache(cache: KVCache) -> KVCache:
-    axes = ("layers", "batch", "kv_heads", "seq", "head_dim")
     return dataclasses.replace(
         cache,
-        key=constrain(cache.key, axes),
-        value=constrain(cache.value, axes),
+        key=constrain(cache.key, CACHE_AXES),
+        value=constrain(cache.value, CACHE_AXES),
         positions=constrain(cache.positions, ("batch", "seq")),
     )
 

@@ -345,7 +345,7 @@ class Decoder(nnx.Module):
 
         def mix(number, slides, query, key, value):
             window = None
-            if any(config.sliding_layers):
+            if config.sliding_window is not None and any(config.sliding_layers):
                 window = jnp.where(slides, config.sliding_window, EMPTY)
             return attend_cached(
                 query, key, value, positions, layer=number, cache=cache, prefix=prefix,

@@ -14,6 +14,7 @@ from sentidistill_jax.sharding import constrain
 
 # Position of a slot that holds no token: after every real one, so that nothing looks at it.
 EMPTY = 2**30
+CACHE_AXES = ("layers", "batch", "kv_heads", "seq", "head_dim")
 
 
 def stored_as(array: Array, dtype: DTypeLike) -> Array:
@@ -53,10 +54,9 @@ class KVCache:
     ) -> "KVCache":
         """An empty cache."""
         shape = (config.num_layers, batch, config.num_kv_heads, length, config.head_dim)
-        axes = ("layers", "batch", "kv_heads", "seq", "head_dim")
         return cls(
-            key=constrain(jnp.zeros(shape, dtype), axes),
-            value=constrain(jnp.zeros(shape, dtype), axes),
+            key=constrain(jnp.zeros(shape, dtype), CACHE_AXES),
+            value=constrain(jnp.zeros(shape, dtype), CACHE_AXES),
             positions=constrain(jnp.full((batch, length), EMPTY, jnp.int32), ("batch", "seq")),
             used=jnp.zeros((), jnp.int32),
             reach=jnp.zeros((), jnp.int32),

@@ -16,7 +16,6 @@ from jax.typing import DTypeLike
 from sentidistill_jax.data.batch import Batch
 from sentidistill_jax.data.loader import MAX_LABELS, BatchShape
 from sentidistill_jax.inference import steps
-from sentidistill_jax.inference.batching import ScoreBatch
 from sentidistill_jax.inference.distribution import Keep
 from sentidistill_jax.models.config import ModelConfig
 from sentidistill_jax.models.decoder import Decoder
@@ -28,6 +27,7 @@ from sentidistill_jax.models.flops import (
     visible_pairs,
 )
 from sentidistill_jax.models.hf import abstract_decoder
+from sentidistill_jax.models.kv_cache import CACHE_AXES, KVCache
 from sentidistill_jax.sharding import divisible_spec, make_mesh, state_shardings
 from sentidistill_jax.training.objectives import CachedObjective, Objective
 from sentidistill_jax.training.optimizer import make_optimizer, make_schedule
@@ -245,30 +245,68 @@ class TeachWorkload(Workload):
         """The forward pass as `inference.engine` runs it for scored requests."""
         graphdef, params = nnx.split(abstract_decoder(self.model, dtype=self.dtype))
         with jax.set_mesh(mesh):
-            return steps.score.lower(
-                abstract_state(params, mesh),
-                self._batch(mesh),
-                None,
-                graphdef=graphdef,
-                keep=Keep(self.top_k, self.temperatures),
+            return jax.jit(functools.partial(self._step, graphdef)).lower(
+                abstract_state(params, mesh), self._batch(mesh), self._cache(mesh)
             )
 
+    def _step(self, graphdef: steps.Graph, params: Any, batch: "_Scored", cache: KVCache) -> Any:
+        """All texts in one chunk, and the distributions at their ends."""
+        picked = jnp.zeros((len(batch.rows), self.model.embed_dim), self.dtype)
+        read, picked = steps.read(
+            params, batch.tokens, batch.positions, True, cache, None,
+            (batch.rows, batch.columns), picked, graphdef=graphdef,
+        )  # fmt: skip
+        return read, steps.distributions(
+            params, picked, batch.chosen, batch.seeds, batch.seeds, None, 1.0, graphdef=graphdef,
+            keep=Keep(self.top_k, self.temperatures),
+        )  # fmt: skip
+
     def resident(self, mesh: Mesh) -> dict[str, int]:
-        """Bytes of parameters and batch."""
+        """Bytes of parameters, keys and values, and batch."""
         params = nnx.state(abstract_decoder(self.model, dtype=self.dtype))
         return {
             "parameters": local_bytes(abstract_state(params, mesh)),
+            "keys and values": local_bytes(self._cache(mesh)),
             "batch": local_bytes(self._batch(mesh)),
         }
 
-    def _batch(self, mesh: Mesh) -> ScoreBatch:
+    def _batch(self, mesh: Mesh) -> "_Scored":
         _, seq, scored = dataclasses.astuple(self.shape)
-        array = functools.partial(self._batch_array, mesh, jnp.int32)
-        return ScoreBatch(
-            tokens=array(seq), positions=array(seq), segment_ids=array(seq),
-            predict_from=array(scored), chosen=array(scored, MAX_LABELS + 1), seeds=array(scored),
-            offsets=array(scored),
-        )  # fmt: skip
+        tokens = self._batch_array(mesh, jnp.int32, seq)
+        # Where predictions are made is told by lists over all rows, which every device has.
+        places = _placed(mesh, (self.rows * scored,), jnp.int32, (None,))
+        chosen = _placed(mesh, (*places.shape, MAX_LABELS + 1), jnp.int32, (None, None))
+        return _Scored(tokens, tokens, places, places, chosen, places)
+
+    def _cache(self, mesh: Mesh) -> KVCache:
+        """Room for the texts, laid out as `inference.engine` does it."""
+        rows, length = self.rows, self.shape.seq_length
+        make = functools.partial(KVCache.zeros, self.model, rows, length, jnp.dtype(self.dtype))
+        shapes = jax.eval_shape(make)
+        stack = _placed(mesh, shapes.key.shape, shapes.key.dtype, CACHE_AXES)
+        count = _placed(mesh, (), jnp.int32, ())
+        positions = _placed(mesh, (rows, length), jnp.int32, ("batch", "seq"))
+        return KVCache(stack, stack, positions, count, count)  # type: ignore[arg-type]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Scored:
+    """Texts [rows, seq], and where their distributions are wanted."""
+
+    tokens: Any
+    positions: Any
+    rows: Any
+    columns: Any
+    chosen: Any
+    seeds: Any
+
+
+def _placed(
+    mesh: Mesh, shape: tuple[int, ...], dtype: DTypeLike, axes: tuple[str | None, ...]
+) -> jax.ShapeDtypeStruct:
+    placement = NamedSharding(mesh, divisible_spec(axes, shape, mesh))
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=placement)
 
 
 def abstract_state(state: Any, mesh: Mesh) -> Any:

@@ -1,12 +1,9 @@
 """Stage `corpus`: user texts, the teacher's labels for them, and the prompts made of both."""
 
-import os
 import pathlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-
-import numpy as np
 
 from sentidistill_jax.artifact import Artifact, file_fingerprint, write_json
 from sentidistill_jax.corpus.build import build_icldist, build_knowdist, distillation_texts
@@ -14,37 +11,18 @@ from sentidistill_jax.corpus.icldist import MINIMAL, TASKS, build_prompt
 from sentidistill_jax.corpus.leakage import LeakageReport, load_test_sentences
 from sentidistill_jax.corpus.records import Prompt, read_records, write_records
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText, load_user_texts
-from sentidistill_jax.distributed import by_leader
-from sentidistill_jax.settings import Config
-from sentidistill_jax.stages.endpoint import EndpointTeacher, teacher_settings
-from sentidistill_jax.stages.teacher import Teacher, run_by_askers
-from sentidistill_jax.teacher.annotate import Annotation
+from sentidistill_jax.distributed import on_process_zero
+from sentidistill_jax.language_model import LanguageModel
+from sentidistill_jax.settings import Config, sentibench_dir
+from sentidistill_jax.teacher.annotate import Annotation, Annotator
+from sentidistill_jax.teacher.settings import TeacherSettings
 from sentidistill_jax.workdir import Workdir
 
-_CHUNK = 256  # texts between two saves while labelling
 
-
-def sentibench_dir(config: Config) -> pathlib.Path | None:
-    """The SentiBench folder that the config or the environment names, or None.
-
-    Raises:
-      FileNotFoundError: If it is named but not there.
-    """
-    named = config.texts.sentibench_dir or os.environ.get("SENTIBENCH_DIR", "")
-    if not named:
-        return None
-    if not pathlib.Path(named).is_dir():
-        raise FileNotFoundError(
-            f"SentiBench folder {named!r} not found; set SENTIBENCH_DIR or"
-            " --config.texts.sentibench_dir to it, or to nothing."
-        )
-    return pathlib.Path(named)
-
-
-@by_leader
+@on_process_zero
 def prepare_texts(config: Config, workdir: Workdir) -> None:
     """Reads, cleans, guards and samples the user texts, once per working directory."""
-    bench = sentibench_dir(config)
+    bench = sentibench_dir(config.texts)
     artifact = Artifact(
         workdir.texts,
         {"texts": config.texts.to_dict() | {"sentibench_dir": bool(bench)}, "seed": config.seed},
@@ -111,56 +89,59 @@ def _sample(
 
 
 def annotate(
-    config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher | EndpointTeacher]
+    config: Config, workdir: Workdir, load_teacher: Callable[[], LanguageModel] | None = None
 ) -> None:
-    """Has the teacher label training texts in the sentiment tasks; resumes between chunks."""
-    run_by_askers(_annotate, config)(config, workdir, load_teacher)
+    """Has the teacher label training texts in the sentiment tasks; resumes between chunks.
+
+    Args:
+      config: See configs/base.py.
+      workdir: Holds the texts, and gets the annotations.
+      load_teacher: Gives the teacher of the config if it is there already.
+    """
+    teacher = TeacherSettings.from_section(config.teacher.to_dict())
+    journal = workdir.annotations / "journal.jsonl"
+    load = load_teacher or (lambda: teacher.load(config.mesh, journal))
+    run = _annotate if teacher.spans_processes else on_process_zero(_annotate)
+    run(config.annotate, workdir, teacher, load)
 
 
 def _annotate(
-    config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher | EndpointTeacher]
+    settings: Config, workdir: Workdir, teacher: TeacherSettings, load: Callable[[], LanguageModel]
 ) -> None:
     texts_path = workdir.texts / "train.jsonl"
     artifact = Artifact(
         workdir.annotations,
         {
-            "annotate": config.annotate.to_dict(),
-            "teacher": teacher_settings(config),
+            "annotate": settings.to_dict(),
+            "teacher": teacher.identity(),
             "texts": file_fingerprint(texts_path),
         },
     )
     if artifact.finished:
         return
-    unused = sorted(set(config.annotate.priors) - set(config.annotate.tasks))
+    unused = sorted(set(settings.priors) - set(settings.tasks))
     if unused:
         raise ValueError(f"annotate.priors has {unused}, which annotate.tasks lacks.")
-    teacher = load_teacher()
-    labellers = {task: teacher.labeller(task, config.annotate) for task in config.annotate.tasks}
-    for task, labeller in labellers.items():
-        labeller.prior(config.annotate.priors.get(task))
-    by_leader(artifact.begin)()
+    model = load()
+    annotators = [
+        Annotator(model, task, settings.k_shot, settings.draws) for task in settings.tasks
+    ]
+    for annotator in annotators:
+        annotator.prior(settings.priors.get(annotator.task))
+    on_process_zero(artifact.begin)()
     texts = read_records(texts_path, UnlabelledText)
     annotations: list[Annotation] = []
     offsets: dict[str, list[list[float]]] = {}
-    for task, most in config.annotate.tasks.items():
-        chosen = _spread(texts, most)
-        labeller = labellers[task]
-        parts = []
-        for start in range(0, len(chosen), _CHUNK):
-            part = workdir.annotations / "parts" / f"{task}-{start:06d}.npy"
-            chunk = chosen[start : start + _CHUNK]
-            if not part.exists():
-                progress = f"label {task} {start + len(chunk)}/{len(chosen)}"
-                _save(part, labeller.scores(chunk, progress=progress))
-            parts.append(np.load(part))
-        scores = np.concatenate(parts)
-        fitted = labeller.offsets(scores, config.annotate.priors.get(task))
-        annotations += labeller.annotations(chosen, scores, fitted)
-        offsets[task] = fitted.tolist()
+    for annotator in annotators:
+        chosen = _first(texts, settings.tasks[annotator.task])
+        scores = annotator.resumable_scores(chosen, workdir.annotations / "parts")
+        fitted = annotator.offsets(scores, settings.priors.get(annotator.task))
+        annotations += annotator.annotations(chosen, scores, fitted)
+        offsets[annotator.task] = fitted.tolist()
     _write_annotations(artifact, annotations, offsets)
 
 
-@by_leader
+@on_process_zero
 def _write_annotations(
     artifact: Artifact,
     annotations: Sequence[Annotation],
@@ -174,15 +155,7 @@ def _write_annotations(
     artifact.finish({"labels": shares})
 
 
-@by_leader
-def _save(path: pathlib.Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp.npy")
-    np.save(temporary, array)
-    temporary.rename(path)
-
-
-def _spread(texts: Sequence[UnlabelledText], most: int) -> list[UnlabelledText]:
+def _first(texts: Sequence[UnlabelledText], most: int) -> list[UnlabelledText]:
     """At most `most` texts (0: all) in the order of their ids, which are hashes."""
     return list(texts[: most or None])
 
@@ -197,7 +170,7 @@ def check_stage(config: Config) -> None:
         raise ValueError(f"stage={config.stage!r} must be 'knowdist' or 'icldist'.")
 
 
-@by_leader
+@on_process_zero
 def build_prompts(config: Config, workdir: Workdir) -> None:
     """Writes the prompts of `config.stage`."""
     texts_path = workdir.texts / "train.jsonl"
@@ -232,7 +205,7 @@ def _knowdist(
 ) -> list[Prompt]:
     settings = config.knowdist
     return build_knowdist(
-        _spread(texts, settings.max_texts),
+        _first(texts, settings.max_texts),
         seed=config.seed,
         perspectives=settings.perspectives.to_dict() or None,
         per_text=settings.per_text,
@@ -251,7 +224,7 @@ def _icldist(
     ]
     weights = settings.tasks.to_dict() or dict.fromkeys(known, 1.0)
     diversified = build_icldist(
-        _spread(texts, settings.max_texts),
+        _first(texts, settings.max_texts),
         seed=config.seed,
         labels=labels,
         tasks=weights,
@@ -265,6 +238,6 @@ def _icldist(
         computed = prompt.answer is not None or not prompt.label_words
         if computed or prompt.text_id in labels[prompt.kind]:
             yield prompt
-    for text in _spread(texts, settings.plain_texts):
+    for text in _first(texts, settings.plain_texts):
         if text.id in labels["sentiment"]:
             yield build_prompt("sentiment", text, (), MINIMAL, 0)

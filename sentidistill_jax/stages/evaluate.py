@@ -2,84 +2,66 @@
 
 import functools
 import json
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from sentidistill_jax import __version__, sharding
-from sentidistill_jax.artifact import Artifact, file_fingerprint, write_json
-from sentidistill_jax.corpus.icldist import TASKS as ICL_TASKS
-from sentidistill_jax.corpus.icldist import build_prompt
+from sentidistill_jax import __version__
+from sentidistill_jax.artifact import Artifact, file_fingerprint
+from sentidistill_jax.corpus.icldist import TASKS, build_prompt
 from sentidistill_jax.corpus.records import read_records
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText, two_class_sets
-from sentidistill_jax.distributed import by_leader
+from sentidistill_jax.distributed import is_process_zero, on_process_zero
 from sentidistill_jax.endpoint.journal import Journal
 from sentidistill_jax.endpoint.model import EndpointModel
+from sentidistill_jax.evaluation import runner
 from sentidistill_jax.evaluation.benchmarks import SENTIBENCH
-from sentidistill_jax.evaluation.metrics import label_counts, label_scores
+from sentidistill_jax.evaluation.held_out import held_out_lines, held_out_scores
+from sentidistill_jax.evaluation.protocols import answer_settings, protocol_of
 from sentidistill_jax.evaluation.results import SCORES_VERSION, benchmark_summary
-from sentidistill_jax.evaluation.significance import bootstrap_interval
-from sentidistill_jax.inference.label_scoring import score_labels
-from sentidistill_jax.settings import Config
-from sentidistill_jax.stages.corpus import sentibench_dir
-from sentidistill_jax.stages.endpoint import (
-    EndpointTeacher,
-    endpoint_settings,
-    served,
-    teacher_settings,
+from sentidistill_jax.inference.local_model import LocalModel
+from sentidistill_jax.language_model import LanguageModel
+from sentidistill_jax.reporting.scores_file import provenance, write_scores
+from sentidistill_jax.settings import (
+    Config,
+    float_dtype,
+    sentibench_dir,
+    student_stages,
+    take_whole,
 )
-from sentidistill_jax.stages.sentibench import (
-    Subject,
-    asked,
-    evaluate_sentibench,
-    local_subject,
-    protocol,
-    provenance,
-    served_subject,
-)
-from sentidistill_jax.stages.students import (
-    initial_student,
-    student_caches,
-    trained_fingerprint,
-)
-from sentidistill_jax.stages.teacher import Teacher, make_engine, run_by_askers
-from sentidistill_jax.teacher.annotate import WordScorer
-from sentidistill_jax.teacher.calibration import ensemble
+from sentidistill_jax.sharding import make_mesh
+from sentidistill_jax.teacher.annotate import Annotator, ensemble
+from sentidistill_jax.teacher.settings import TeacherSettings
+from sentidistill_jax.training.student import Cut, load_student
 from sentidistill_jax.workdir import Workdir
 
 # Label logprobs [texts, labels] of the binary sentiment task.
-Labeller = Callable[[Sequence[UnlabelledText]], np.ndarray]
-
-
-def zero_shot(scores: WordScorer, name: str) -> Labeller:
-    """A model asked "Review: ... Sentiment:", without demonstrations or calibration."""
-
-    def label(texts: Sequence[UnlabelledText]) -> np.ndarray:
-        prompts = [build_prompt("sentiment", text, ()) for text in texts]
-        return scores(
-            [prompt.prompt for prompt in prompts],
-            prompts[0].label_words,
-            progress=f"evaluate {name}",
-        )
-
-    return label
+ScoreTexts = Callable[[Sequence[UnlabelledText]], np.ndarray]
 
 
 def evaluate_teacher(
-    config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher | EndpointTeacher]
+    config: Config, workdir: Workdir, load_teacher: Callable[[], LanguageModel] | None = None
 ) -> None:
-    """Scores the teacher raw and calibrated; the offsets come from training texts."""
-    run_by_askers(_evaluate_teacher, config)(config, workdir, load_teacher)
+    """Scores the teacher raw and calibrated; the offsets come from training texts.
+
+    Args:
+      config: See configs/base.py.
+      workdir: Holds the held-out texts and the teacher's annotations.
+      load_teacher: Gives the teacher of the config if it is there already.
+    """
+    teacher = TeacherSettings.from_section(config.teacher.to_dict())
+    journal = workdir.annotations / "journal.jsonl"
+    load = load_teacher or (lambda: teacher.load(config.mesh, journal))
+    run = _evaluate_teacher if teacher.spans_processes else on_process_zero(_evaluate_teacher)
+    run(config, workdir, teacher, load)
 
 
 def _evaluate_teacher(
-    config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher | EndpointTeacher]
+    config: Config, workdir: Workdir, teacher: TeacherSettings, load: Callable[[], LanguageModel]
 ) -> None:
     made_from = {
-        "teacher": teacher_settings(config),
+        "teacher": teacher.identity(),
         "annotations": file_fingerprint(workdir.annotations / "manifest.json"),
     }
     raw, calibrated = (
@@ -88,55 +70,61 @@ def _evaluate_teacher(
     if raw.finished and calibrated.finished:
         return
     _check_something_is_labelled(config, workdir)
-    teacher = load_teacher()
-    labeller = teacher.labeller("sentiment", config.annotate)
+    model, settings = load(), config.annotate
+    annotator = Annotator(model, "sentiment", settings.k_shot, settings.draws)
     offsets = np.asarray(
         json.loads((workdir.annotations / "offsets.json").read_text())["sentiment"]
     )
-    remembered: dict[tuple[str, ...], np.ndarray] = {}
 
-    def of(offsets: np.ndarray | None) -> Labeller:
-        def label(texts: Sequence[UnlabelledText]) -> np.ndarray:
-            key = tuple(text.id for text in texts)
-            if key not in remembered:
-                remembered[key] = labeller.scores(texts, progress="evaluate teacher")
-            return ensemble(remembered[key], offsets)
+    @functools.cache
+    def scores(texts: tuple[UnlabelledText, ...]) -> np.ndarray:
+        return annotator.scores(texts, progress="evaluate teacher")
 
-        return label
-
-    if isinstance(teacher, EndpointTeacher):
-        subject = served_subject(teacher.model)
-    else:
-        subject = local_subject(config, teacher.engine, teacher.model)
-    evaluate(raw, config, workdir, of(None), subject)
-    evaluate(calibrated, config, workdir, of(offsets), None)
+    _evaluate(raw, config, workdir, lambda texts: ensemble(scores(tuple(texts)), None), model)
+    _evaluate(calibrated, config, workdir, lambda texts: ensemble(scores(tuple(texts)), offsets))
 
 
-def evaluate_student(name: str, config: Config, workdir: Workdir) -> None:
-    """Scores the student that `config.student` describes under a name of its own."""
-    source = config.student.source
-    cut_by = student_caches(config, workdir)
+def evaluate_student(
+    name: str, config: Config, workdir: Workdir, *, source: str | None = None
+) -> None:
+    """Scores the student that `config.student` describes under a name of its own.
+
+    Args:
+      name: Name of the scores.
+      config: See configs/base.py.
+      workdir: Holds the held-out texts.
+      source: A model as it stands, of which nothing is cut, instead of `student.source`.
+    """
+    config = config.copy_and_resolve_references()
+    student = config.student
+    if source is not None:
+        take_whole(student, source)
+    stages = student_stages(config) if Cut.of(student).needs_texts else ()
+    cut_by = workdir.student_caches(stages)
     made_from = {
-        "student": config.student.to_dict(),
-        "trained": trained_fingerprint(source, workdir),
+        "student": student.to_dict(),
+        "trained": workdir.trained_fingerprint(student.source),
         "student_caches": list(cut_by.values()),
     }
     artifact = _artifact(name, config, workdir, made_from)
     if artifact.finished:
         return
     _check_something_is_labelled(config, workdir)
-    config = config.copy_and_resolve_references()
     with config.unlocked():
-        config.student.source = workdir.model_source(source)
-    mesh = sharding.make_mesh(config.mesh)
-    model = initial_student(config, mesh, list(cut_by))
-    engine = make_engine(model, mesh, config.evaluation.tokens_per_batch)
-    scores = functools.partial(score_labels, engine, model.tokenizer)
-    subject = local_subject(config, engine, model)
-    evaluate(artifact, config, workdir, zero_shot(scores, name), subject)
+        student.source = workdir.model_source(student.source)
+    mesh = make_mesh(config.mesh)
+    loaded = load_student(
+        student.source, Cut.of(student), mesh, list(cut_by),
+        dtype=float_dtype("student.dtype", student.dtype), remat=student.remat,
+    )  # fmt: skip
+    settings = config.evaluation
+    model = LocalModel.on_mesh(
+        loaded, mesh, tokens_per_batch=settings.tokens_per_batch, max_num_seqs=settings.max_num_seqs
+    )
+    _evaluate(artifact, config, workdir, zero_shot(model, name), model)
 
 
-@by_leader
+@on_process_zero
 def evaluate_endpoint(name: str, config: Config, workdir: Workdir) -> None:
     """Scores the model of `config.teacher.endpoint` by itself; its answers are kept in a journal.
 
@@ -144,20 +132,31 @@ def evaluate_endpoint(name: str, config: Config, workdir: Workdir) -> None:
       ValueError: If the config names no server.
       EndpointError: If the server fails for good; run again, only what is missing is asked.
     """
-    if not served(config):
+    teacher = TeacherSettings.from_section(config.teacher.to_dict())
+    if teacher.endpoint is None:
         raise ValueError(
             "--model=endpoint scores the model of a server; set"
             " --config.teacher.endpoint.base_url to its address."
         )
-    artifact = _artifact(name, config, workdir, teacher_settings(config))
+    artifact = _artifact(name, config, workdir, teacher.identity())
     if artifact.finished:
         return
     _check_something_is_labelled(config, workdir)
     with Journal(workdir.evaluation(name) / "journal.jsonl") as journal:
-        model = EndpointModel(endpoint_settings(config), journal)
+        model = EndpointModel(teacher.endpoint, journal)
         artifact.begin()
-        labeller = zero_shot(model.label_logprobs, name)
-        evaluate(artifact, config, workdir, labeller, served_subject(model))
+        _evaluate(artifact, config, workdir, zero_shot(model, name), model)
+
+
+def zero_shot(model: LanguageModel, name: str) -> ScoreTexts:
+    """A model asked "Review: ... Sentiment:", without demonstrations or calibration."""
+
+    def score(texts: Sequence[UnlabelledText]) -> np.ndarray:
+        prompts = [build_prompt("sentiment", text, ()) for text in texts]
+        words = prompts[0].label_words
+        return model.label_logprobs([p.prompt for p in prompts], words, progress=f"evaluate {name}")
+
+    return score
 
 
 def _artifact(
@@ -168,14 +167,23 @@ def _artifact(
         "model": model_made_from,
         "held_out": file_fingerprint(workdir.texts / "held_out.jsonl"),
         "evaluation": config.evaluation.to_dict(),
-        "sentibench": sentibench_dir(config) is not None,
+        "sentibench": sentibench_dir(config.texts) is not None,
     }
     return Artifact(workdir.evaluation(name), made_from)
 
 
+def _sentibench_enabled(config: Config) -> bool:
+    """Whether SentiBench is scored: its files are at hand and the config wants some of it."""
+    wanted = config.evaluation.sentibench_examples >= 0
+    return sentibench_dir(config.texts) is not None and wanted
+
+
 def _check_something_is_labelled(config: Config, workdir: Workdir) -> None:
-    if asked(config):
-        protocol(config, None)  # refuses bad settings before a model is loaded
+    """Refuses bad settings, or that there is nothing to score, before a model is loaded."""
+    if _sentibench_enabled(config):
+        settings = config.evaluation.sentibench
+        protocol = protocol_of(settings, config.evaluation.sentibench_examples, None)
+        answer_settings(settings, protocol)
     elif not two_class_sets(read_records(workdir.texts / "held_out.jsonl", UserText)):
         raise ValueError(
             "there is nothing to score: no held-out text carries a human label, and no SentiBench"
@@ -183,12 +191,12 @@ def _check_something_is_labelled(config: Config, workdir: Workdir) -> None:
         )
 
 
-def evaluate(
+def _evaluate(
     artifact: Artifact,
     config: Config,
     workdir: Workdir,
-    labeller: Labeller,
-    subject: Subject | None,
+    score_texts: ScoreTexts,
+    model: LanguageModel | None = None,
 ) -> None:
     """Writes scores.json and predictions.jsonl of one model.
 
@@ -198,87 +206,46 @@ def evaluate(
       artifact: Where they go; its folder is named after the model.
       config: See configs/base.py.
       workdir: Holds the held-out texts.
-      labeller: The model on binary sentiment.
-      subject: Asked SentiBench's prompts; None where they do not apply.
+      score_texts: The model on binary sentiment.
+      model: Asked SentiBench's prompts; None where they do not apply.
     """
     directory = artifact.directory
     if artifact.finished:
         return
     held_out = two_class_sets(read_records(workdir.texts / "held_out.jsonl", UserText))
-    labels = ICL_TASKS["sentiment"].labels
+    labels = TASKS["sentiment"].labels
     sets: dict[str, dict[str, Any]] = {}
     predictions: list[dict[str, Any]] = []
     for source, of_set in held_out.items():
         texts = of_set[: config.evaluation.max_examples.get(source, 0) or None]
         gold = np.array([labels.index(text.human_label or "") for text in texts])
-        logprobs = labeller([text.without_label() for text in texts])
-        ids = [text.id for text in texts]
-        sets[f"held_out/{source}"] = _scores(gold, logprobs, labels)
-        predictions += _lines(f"held_out/{source}", ids, gold, logprobs, labels)
+        logprobs = score_texts([text.without_label() for text in texts])
+        name, ids = f"held_out/{source}", [text.id for text in texts]
+        sets[name] = held_out_scores(gold, logprobs, labels)
+        predictions += held_out_lines(name, ids, gold, logprobs, labels)
     scores: dict[str, Any] = {
         "schema_version": SCORES_VERSION,
         "package_version": __version__,
         "model": directory.name,
-        "provenance": provenance(config, subject.origin if subject else {}),
+        "provenance": provenance(config.evaluation.to_dict(), model.origin if model else {}),
         "sets": sets,
     }
-    if subject is not None and asked(config):
-        entries, lines, generation = evaluate_sentibench(
-            config, subject, directory / "parts", directory.name, by_leader(artifact.begin)
+    if model is not None and _sentibench_enabled(config):
+        settings, examples = config.evaluation.sentibench, config.evaluation.sentibench_examples
+        protocol = protocol_of(settings, examples, model.max_position)
+        model = model.with_settings(answer_settings(settings, protocol))
+        entries, lines = runner.run(
+            model,
+            protocol,
+            functools.partial(SENTIBENCH.load, data_dir=sentibench_dir(config.texts)),
+            directory / "parts",
+            name=f"evaluate {directory.name}",
+            write=is_process_zero(),
+            on_start=on_process_zero(artifact.begin),
         )
         sets |= {SENTIBENCH.set_name(dataset): entry for dataset, entry in entries.items()}
         predictions += lines
-        k_shot = config.evaluation.sentibench.k_shot
-        scores[SENTIBENCH.name] = benchmark_summary(SENTIBENCH, entries, k_shot)
+        scores[SENTIBENCH.name] = benchmark_summary(SENTIBENCH, entries, settings.k_shot)
+        generation = {"max_new_tokens": protocol.max_new_tokens, **model.decoding}
         scores["provenance"]["generation"] = generation
-    _write(artifact, scores, predictions)
-
-
-@by_leader
-def _write(
-    artifact: Artifact, scores: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]
-) -> None:
-    directory = artifact.directory
-    artifact.begin()
-    with (directory / "predictions.jsonl").open("w") as file:
-        file.writelines(json.dumps(line) + "\n" for line in predictions)
-        file.flush()
-        os.fsync(file.fileno())
-    write_json(directory / "scores.json", scores)
-    artifact.finish({name: of_set["examples"] for name, of_set in scores["sets"].items()})
-    shutil.rmtree(directory / "parts", ignore_errors=True)
-
-
-def _scores(gold: np.ndarray, logprobs: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
-    counts = label_counts(gold, logprobs.argmax(axis=1), logprobs.shape[1])
-    scores = label_scores(counts.sum(axis=0))
-    interval = bootstrap_interval(counts, label_scores, seed=0)
-    return {
-        "metric": "macro_f1",
-        "f1": float(scores["f1"]),
-        "macro_f1": float(scores["f1"]),
-        "accuracy": float(scores["accuracy"]),
-        "interval_95": [float(interval.low), float(interval.high)],
-        "examples": len(gold),
-        "labels": list(labels),
-        "confusion": counts.sum(axis=0).reshape(len(labels), len(labels)).tolist(),
-    }
-
-
-def _lines(
-    set_of: str,
-    ids: Sequence[str],
-    gold: np.ndarray,
-    logprobs: np.ndarray,
-    labels: Sequence[str],
-) -> list[dict[str, Any]]:
-    return [
-        {
-            "set": set_of,
-            "id": one,
-            "gold": labels[right],
-            "predicted": labels[int(row.argmax())],
-            "logprobs": [round(float(value), 5) for value in row],
-        }
-        for one, right, row in zip(ids, gold, logprobs, strict=True)
-    ]
+    on_process_zero(write_scores)(artifact, scores, predictions)

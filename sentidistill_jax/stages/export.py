@@ -21,7 +21,7 @@ def export_student(source: str, workdir: Workdir, output: pathlib.Path, *, dtype
       source: `students/NAME`, or any model that can be loaded.
       workdir: Where the student was trained and evaluated.
       output: A directory that does not exist.
-      dtype: Of the weights: float32 or bfloat16.
+      dtype: Dtype of the weights: float32 or bfloat16.
 
     Raises:
       ValueError: If `output` exists.

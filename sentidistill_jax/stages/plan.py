@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 from sentidistill_jax.data.loader import BatchShape
+from sentidistill_jax.inference.shapes import Defaults
 from sentidistill_jax.models.config import ModelConfig
 from sentidistill_jax.models.config_files import config_from_hf
 from sentidistill_jax.models.presets import PRESETS
@@ -93,7 +94,8 @@ def workload_of(config: Config, workdir: Workdir, name: str) -> Workload:
     data = config.data
     if name == "teach":
         float_dtype("teacher.dtype", config.teacher.dtype)
-        rows = config.teacher.tokens_per_batch // data.seq_length
+        tokens = config.teacher.tokens_per_batch or Defaults.of("tpu").tokens_per_batch
+        rows = tokens // data.seq_length
         return TeachWorkload(
             model_shape(config.teacher.source, workdir),
             BatchShape(rows, data.seq_length, data.scored_length),

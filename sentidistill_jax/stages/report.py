@@ -32,7 +32,7 @@ def report(
     Args:
       workdirs: Working directories of the runs to compare.
       output: Folder of the files; made if needed.
-      format: Of the table.
+      format: Format of the table.
       reference: Name of the model that the others are compared with; the first one if None.
       num_examples: Most examples won, and most lost, that the page shows of a comparison.
 

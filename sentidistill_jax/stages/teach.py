@@ -1,206 +1,225 @@
-"""Stage `teach`: a loaded teacher answers a corpus, and its cache is written."""
+"""Stage `teach`: a teacher, loaded or served, answers a corpus, and its cache is written."""
 
 import dataclasses
 import pathlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from typing import Any
 
-import jax
 from transformers import PreTrainedTokenizerBase
 
-from sentidistill_jax import distributed
-from sentidistill_jax.artifact import Artifact, fingerprint
+from sentidistill_jax.artifact import Artifact, file_fingerprint, fingerprint
 from sentidistill_jax.corpus.records import Prompt, read_records
 from sentidistill_jax.corpus.user_texts import UnlabelledText
-from sentidistill_jax.data.teacher_cache import (
-    TEXT_MODE,
-    CacheManifest,
-    CacheRecord,
-    CacheWriter,
-    open_cache,
-)
-from sentidistill_jax.distributed import by_leader
+from sentidistill_jax.data.teacher_cache import MODES, TEXT_MODE, CacheManifest
+from sentidistill_jax.distributed import is_process_zero, on_process_zero
+from sentidistill_jax.endpoint.client import Endpoint
+from sentidistill_jax.endpoint.journal import Journal
+from sentidistill_jax.inference.local_model import LocalModel
 from sentidistill_jax.inference.sampling import SamplingConfig
-from sentidistill_jax.models.load import tokenizer_fingerprint
+from sentidistill_jax.models.load import load_config, load_tokenizer, tokenizer_fingerprint
 from sentidistill_jax.settings import Config
-from sentidistill_jax.stages.endpoint import cache_inputs, served, teach_from_endpoint
-from sentidistill_jax.stages.teacher import Teacher, cache_manifest
-from sentidistill_jax.stages.vocabularies import ForeignStudent, foreign_student
 from sentidistill_jax.teacher.annotate import Annotation
-from sentidistill_jax.teacher.answers import Annotations, is_free
-from sentidistill_jax.teacher.capture import Capture
-from sentidistill_jax.teacher.filters import reject_reason
-from sentidistill_jax.teacher.text_records import text_record
+from sentidistill_jax.teacher.answers import CaptureJob
+from sentidistill_jax.teacher.capture import TeacherAnswers, capture
+from sentidistill_jax.teacher.cross_tokenizer import cross_tokenizer_student, refuse_trimmed
+from sentidistill_jax.teacher.local_answers import LocalAnswers, LocalTextAnswers
+from sentidistill_jax.teacher.served_answers import ServedAnswers
+from sentidistill_jax.teacher.settings import TeacherSettings
+from sentidistill_jax.training.objectives import make_objective
 from sentidistill_jax.workdir import Workdir
 
 
-def teach(config: Config, workdir: Workdir, load_teacher: Callable[[], Teacher]) -> None:
+def teach(
+    config: Config, workdir: Workdir, load_teacher: Callable[[], LocalModel] | None = None
+) -> None:
     """Writes the teacher cache of `config.stage`; resumes at the first missing shard.
 
-    All processes of a run call this; they divide the shards, on a file system that they share. The
-    teacher first answers every prompt into a draft. What it wrote itself is then filtered, and the
-    cache holds the rest. For a student of other tokens it only writes, and the cache holds its text
-    and labels in the student's.
+    All processes of a run call this, on a file system that they share. What the teacher writes
+    itself is filtered as it comes.
+
+    Args:
+      config: See configs/base.py.
+      workdir: Holds the corpus, and gets the cache.
+      load_teacher: Gives the teacher of the config if it is there already; not for a served one.
 
     Raises:
-      ValueError: If a student of other tokens is to learn distributions, or no answer is worth
-        learning.
+      ValueError: If a setting cannot be captured, a student of other tokens is to learn
+        distributions, or no answer is worth learning.
+      EndpointError: If a server fails for good, or its key is not in the environment.
     """
-    if served(config):
-        teach_from_endpoint(config, workdir)
-        return
-    cache = workdir.cache(config.stage)
-    prompts_path = workdir.prompts(config.stage) / "prompts.jsonl"
-    foreign = foreign_student(config, workdir)
-    artifact = Artifact(
-        cache,
-        {
-            **cache_inputs(config, prompts_path),
-            **({"tokenizer": tokenizer_fingerprint(foreign.tokenizer)} if foreign else {}),
-        },
+    teacher = TeacherSettings.from_section(config.teacher.to_dict())
+    if teacher.endpoint is not None:
+        on_process_zero(_teach_served)(config, workdir, teacher)
+    else:
+        load = load_teacher or (lambda: teacher.load_local(config.mesh))
+        _teach_local(config, workdir, teacher, load)
+
+
+def _teach_local(
+    config: Config, workdir: Workdir, teacher: TeacherSettings, load: Callable[[], LocalModel]
+) -> None:
+    objective = make_objective(config.objective.to_dict())
+    student = cross_tokenizer_student(
+        config.student.source,
+        workdir.model_source(config.student.source),
+        teacher.source,
+        alpha=config.objective.alpha,
+        needs_distributions=objective.needs_distributions,
     )
+    artifact = _artifact(config, workdir, teacher, student and student.tokenizer)
     if artifact.finished:
         return
-    if foreign and distributed.is_leader():
-        print(f"teach {config.stage}: text and labels alone, as the student reads other tokens")
-    sampling = SamplingConfig(**config.generation.to_dict())
-    teacher = load_teacher()
-    prompts = read_records(prompts_path, Prompt)
-    labels = read_records(workdir.annotations / "annotations.jsonl", Annotation)
-    annotations = {(a.task, a.text_id): a for a in labels}
-    tokenizer = teacher.model.tokenizer
-    capture = Capture(
-        teacher.engine,
-        tokenizer,
-        teacher_fingerprint=teacher.model.fingerprint,
-        sampling=sampling,
-        annotations=annotations,
+    job, prompts = _job(config, workdir)
+    model = load()
+    manifest = _manifest(
+        config,
+        workdir,
+        teacher=teacher.identity(),
+        teacher_fingerprint=model.loaded.fingerprint,
+        num_prompts=len(prompts),
+        **_tokens(model.tokenizer, model.loaded.decoder.config.vocab_size),
+    )
+    if student is None:
+        answers: TeacherAnswers = LocalAnswers(model, job, manifest)
+    else:
+        if is_process_zero():
+            print(f"teach {config.stage}: text and labels alone, as the student reads other tokens")
+        answers = LocalTextAnswers(model, job, student.tokenizer)
+        manifest = dataclasses.replace(
+            manifest,
+            **_tokens(student.tokenizer, student.vocab_size),
+            mode=TEXT_MODE,
+            top_k=1,
+            top_p=None,
+            num_draws=None,
+            temperatures=(1.0,),
+            config={**manifest.config, "vocabularies": student.vocabularies},
+        )
+    on_process_zero(artifact.begin)()
+    counts = capture(answers, prompts, artifact.directory / "records", manifest)
+    _finish(artifact, config.stage, counts)
+
+
+def _teach_served(config: Config, workdir: Workdir, teacher: TeacherSettings) -> None:
+    """Answers go to `journal.jsonl` as they come; the shards are written from there."""
+    settings, cache = teacher.endpoint, config.cache
+    assert settings is not None
+    if config.generation.min_p:
+        raise ValueError(
+            f"generation.min_p={config.generation.min_p} is no field of OpenAI's protocol; where"
+            " the server knows it, set it in teacher.endpoint.extra_body and generation.min_p=0."
+        )
+    if cache.mode != "top_k" or tuple(cache.temperatures) != (1.0,):
+        raise ValueError(
+            f"cache.mode={cache.mode!r} with cache.temperatures={tuple(cache.temperatures)} cannot"
+            " be captured from a server, which lists the likeliest tokens at temperature 1; use"
+            " 'top_k' and (1.0,)."
+        )
+    student = workdir.model_source(config.student.source)
+    refuse_trimmed(config.student.source, student)
+    tokenizer = load_tokenizer(student)
+    artifact = _artifact(config, workdir, teacher, tokenizer)
+    if artifact.finished:
+        return
+    job, prompts = _job(config, workdir)
+    with Journal(artifact.directory / "journal.jsonl") as journal:
+        endpoint = Endpoint(settings, journal)
+        artifact.begin()
+        top_k = max(1, min(cache.top_k, settings.top_logprobs))
+        answers = ServedAnswers(endpoint, tokenizer, job, top_k=top_k)
+        found = answers.capabilities
+        what = "text and token targets" if found.token_targets else "text alone"
+        print(f"teach {config.stage}: {endpoint.model} gives {what} ({found.reason})")
+        objective = make_objective(config.objective.to_dict())
+        if not found.token_targets and objective.needs_distributions:
+            print(f"  training needs --config.objective.alpha=0, it is {config.objective.alpha}")
+        answers.ask(prompts)
+        asked = {"models": sorted(journal.models), "capabilities": dataclasses.asdict(found)}
+        manifest = _manifest(
+            config,
+            workdir,
+            teacher={**teacher.identity(), **asked},
+            teacher_fingerprint=answers.fingerprint,
+            num_prompts=len(prompts),
+            top_k=top_k,
+            mode=cache.mode if found.token_targets else TEXT_MODE,
+            **_tokens(tokenizer, load_config(student).vocab_size),
+        )
+        counts = capture(answers, prompts, artifact.directory / "records", manifest)
+    _finish(artifact, config.stage, counts)
+
+
+def _artifact(
+    config: Config,
+    workdir: Workdir,
+    teacher: TeacherSettings,
+    tokenizer: PreTrainedTokenizerBase | None,
+) -> Artifact:
+    """The cache's directory; `tokenizer` is that of its tokens where it is not the teacher's."""
+    made_from = {
+        "corpus": file_fingerprint(_prompts_path(config, workdir)),
+        "teacher": teacher.identity(),
+        "generation": config.generation.to_dict(),
+        "cache": config.cache.to_dict(),
+        "seed": config.seed,
+    }
+    if tokenizer is not None:
+        made_from["tokenizer"] = tokenizer_fingerprint(tokenizer)
+    return Artifact(workdir.cache(config.stage), made_from)
+
+
+def _job(config: Config, workdir: Workdir) -> tuple[CaptureJob, list[Prompt]]:
+    annotations = read_records(workdir.annotations / "annotations.jsonl", Annotation)
+    texts = read_records(workdir.texts / "train.jsonl", UnlabelledText)
+    job = CaptureJob(
+        texts={text.id: text.text for text in texts},
+        annotations={(one.task, one.text_id): one for one in annotations},
+        sampling=SamplingConfig(**config.generation.to_dict()),
         seed=config.seed,
     )
-    manifest = cache_manifest(config, teacher.model, prompts_path, len(prompts))
-    by_leader(artifact.begin)()
-    asked = _Asked(capture, tokenizer, prompts, annotations, cache / "draft", manifest)
-    answers = _captured(asked) if foreign is None else _written(asked, foreign)
-    texts = read_records(workdir.texts / "train.jsonl", UnlabelledText)
-    kept, counts = _worth_learning(prompts, {t.id: t.text for t in texts}, answers.written)
-    _write(cache / "records", answers, kept)
-    if not distributed.is_leader():
-        return
+    return job, read_records(_prompts_path(config, workdir), Prompt)
+
+
+def _manifest(config: Config, workdir: Workdir, **fields: Any) -> CacheManifest:
+    """What the cache of `config.cache` is made from; `fields` are those that depend on the teacher.
+
+    Raises:
+      ValueError: If the settings do not fit together.
+    """
+    cache, generation = config.cache, config.generation.to_dict()
+    if cache.mode not in MODES:
+        raise ValueError(f"cache.mode={cache.mode!r} must be one of {list(MODES)}.")
+    teacher = fields.pop("teacher")
+    common: dict[str, Any] = {
+        "corpus_fingerprint": file_fingerprint(_prompts_path(config, workdir)),
+        "top_k": cache.top_k,
+        "mode": cache.mode,
+        "top_p": cache.top_p if cache.mode == "top_p" else None,
+        "num_draws": cache.num_draws if cache.mode == "sampled" else None,
+        "temperatures": tuple(cache.temperatures),
+        "codec": cache.codec,
+        "records_per_shard": cache.records_per_shard,
+        "config": {"teacher": teacher, "generation": generation, "seed": config.seed},
+    }
+    return CacheManifest(**common | fields)
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> dict[str, Any]:
+    """What a manifest says of the tokens that a cache is kept in."""
+    return {
+        "tokenizer_fingerprint": tokenizer_fingerprint(tokenizer),
+        "chat_template_fingerprint": fingerprint(tokenizer.chat_template),
+        "vocab_size": vocab_size,
+    }
+
+
+def _prompts_path(config: Config, workdir: Workdir) -> pathlib.Path:
+    return workdir.prompts(config.stage) / "prompts.jsonl"
+
+
+@on_process_zero
+def _finish(artifact: Artifact, stage: str, counts: Counter[str]) -> None:
     artifact.finish(counts)
-    rejected = {reason: count for reason, count in counts.items() if reason != "kept"}
-    print(f"teach {config.stage}: {counts['kept']} answers kept, not kept: {rejected}")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Asked:
-    """A teacher and what it is asked."""
-
-    capture: Capture
-    tokenizer: PreTrainedTokenizerBase  # the teacher's
-    prompts: Sequence[Prompt]
-    annotations: Annotations
-    draft: pathlib.Path  # directory of the cache that gets its answers as they come
-    manifest: CacheManifest  # of that cache, were it to hold all of them with all that is known
-
-
-@dataclasses.dataclass(frozen=True)
-class _Answers:
-    """What the teacher said, found by the index of a prompt."""
-
-    manifest: CacheManifest  # of a cache with all of it
-    written: Callable[[int], str]  # what the teacher wrote itself, with a newline if it came to one
-    record: Callable[[int], CacheRecord]
-
-
-def _captured(asked: _Asked) -> _Answers:
-    """Answers with the teacher's distributions, for a student of the same tokens."""
-    asked.capture.run(asked.prompts, asked.draft, asked.manifest)
-    draft = open_cache(asked.draft)
-    return _Answers(
-        asked.manifest, lambda index: _completion(draft[index], asked.tokenizer), draft.__getitem__
-    )
-
-
-def _written(asked: _Asked, student: ForeignStudent) -> _Answers:
-    """Answers as text and labels alone, in the tokens of the student.
-
-    Only what the teacher writes itself is asked; all else is annotated or computed already.
-    """
-    manifest = dataclasses.replace(
-        asked.manifest, mode="top_k", top_k=1, top_p=None, num_draws=None, temperatures=(1.0,)
-    )
-    free = [index for index, prompt in enumerate(asked.prompts) if is_free(prompt)]
-    if free:
-        prompts = [asked.prompts[index] for index in free]
-        asked.capture.run(
-            prompts, asked.draft, dataclasses.replace(manifest, num_records=len(free))
-        )
-    draft = open_cache(asked.draft) if free else []
-    places = {index: place for place, index in enumerate(free)}
-
-    def written(index: int) -> str:
-        return _completion(draft[places[index]], asked.tokenizer)
-
-    def record(index: int) -> CacheRecord:
-        line = written(index).split("\n")[0] if index in places else None
-        return text_record(
-            student.tokenizer,
-            asked.prompts[index],
-            line,
-            asked.annotations,
-            manifest.teacher_fingerprint,
-        )
-
-    of_student = dataclasses.replace(
-        manifest,
-        mode=TEXT_MODE,
-        tokenizer_fingerprint=tokenizer_fingerprint(student.tokenizer),
-        chat_template_fingerprint=fingerprint(student.tokenizer.chat_template),
-        vocab_size=student.vocab_size,
-        config={**manifest.config, "vocabularies": student.vocabularies},
-    )
-    return _Answers(of_student, written, record)
-
-
-def _completion(record: CacheRecord, tokenizer: PreTrainedTokenizerBase) -> str:
-    return str(tokenizer.decode(record.tokens[record.completion_start :]))
-
-
-def _worth_learning(
-    prompts: Sequence[Prompt], texts: Mapping[str, str], written: Callable[[int], str]
-) -> tuple[list[int], dict[str, int]]:
-    """Indices of the prompts whose answers the final cache gets, and counts of all by reason.
-
-    Every process reads the whole draft and so comes to the same choice.
-    """
-    reasons: Counter[str] = Counter()
-    kept = []
-    for index, prompt in enumerate(prompts):
-        reason = None
-        if is_free(prompt):
-            answer = written(index)
-            reason = reject_reason(texts[prompt.text_id], answer, stopped=answer.endswith("\n"))
-        reasons[reason or "kept"] += 1
-        if reason is None:
-            kept.append(index)
-    if not kept:
-        raise ValueError(
-            f"none of the teacher's {len(prompts)} answers is worth learning ({dict(reasons)});"
-            " raise generation.max_new_tokens or use a stronger teacher."
-        )
-    return kept, dict(reasons)
-
-
-def _write(directory: pathlib.Path, answers: _Answers, kept: Sequence[int]) -> None:
-    """Writes the records of some prompts; processes divide the shards."""
-    manifest = dataclasses.replace(answers.manifest, num_records=len(kept))
-    writer = CacheWriter(directory, manifest)
-    missing = writer.missing_shards()
-    distributed.wait_for_all("missing shards of the final cache are known")
-    for shard in missing:
-        if shard % jax.process_count() == jax.process_index():
-            start, stop = writer.shard_range(shard)
-            writer.write_shard(shard, [answers.record(index) for index in kept[start:stop]])
-    distributed.wait_for_all("shards of the final cache are written")
-    if distributed.is_leader():
-        writer.finish()
+    rejected = {reason: count for reason, count in sorted(counts.items()) if reason != "kept"}
+    print(f"teach {stage}: {counts['kept']} answers kept, not kept: {rejected}")

@@ -9,9 +9,9 @@ from tokenizers import pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 
 from sentidistill_jax.data.teacher_cache import SparseTargets
-from sentidistill_jax.endpoint.labels import bounded
+from sentidistill_jax.endpoint.labels import logprob_upper_bound
 from sentidistill_jax.endpoint.protocol import TokenLogprobs, token_id, token_name
-from sentidistill_jax.inference.label_scoring import encode, encode_prompt
+from sentidistill_jax.inference.tokens import encode, encode_prompt
 
 _MASS_ERROR = 1e-3  # servers round
 
@@ -75,7 +75,7 @@ class Aligner:
         """What the lists of a server say about the student's vocabulary.
 
         Entries that the student lacks, and all but the k likeliest, become part of the tail. A
-        forced id that is not listed gets the upper bound of `bounded`.
+        forced id that is not listed gets the upper bound of `logprob_upper_bound`.
 
         Args:
           rows: Name -> logprob for each position.
@@ -106,7 +106,7 @@ class Aligner:
             if not kept:
                 return None
             missing = sorted(wanted - kept.keys())
-            bound, tail = bounded(kept.values(), len(missing), least=listed[-1][1])
+            bound, tail = logprob_upper_bound(kept.values(), len(missing), least=listed[-1][1])
             kept |= dict.fromkeys(missing, bound)
             counts.append(len(kept))
             all_ids += kept.keys()

@@ -1,14 +1,22 @@
-"""The teacher's own labels for user texts: few-shot, calibrated, ensembled over demonstrations."""
+"""The teacher's own labels for user texts: few-shot, calibrated, ensembled over demonstrations.
+
+A small teacher knows more about sentiment than its argmax shows: each prompt shifts all its label
+scores one way. The shift is estimated on unlabelled texts, so no human label is needed.
+"""
 
 import dataclasses
+import pathlib
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
 from sentidistill_jax.corpus import icldist
 from sentidistill_jax.corpus.user_texts import UnlabelledText
-from sentidistill_jax.teacher.calibration import ensemble, fit_offsets
+from sentidistill_jax.distributed import on_process_zero
+from sentidistill_jax.language_model import LanguageModel
+
+_CHUNK = 256  # texts between two saves
+_ITERATIONS = 200  # of a fit, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,28 +29,18 @@ class Annotation:
     logprobs: tuple[float, ...]  # calibrated, over the task's labels in their order
 
 
-class WordScorer(Protocol):
-    """A teacher that says how likely each label word is to follow each prompt."""
-
-    def __call__(
-        self, prompts: Sequence[str], label_words: Sequence[str], *, progress: str | None
-    ) -> np.ndarray:
-        """Logprobs, float32 [prompts, labels]; `progress` names a progress bar."""
-        ...
-
-
 @dataclasses.dataclass(frozen=True)
-class LabelTeacher:
-    """Labels texts in one task with handwritten demonstrations.
+class Annotator:
+    """A teacher that labels texts in one task, shown handwritten demonstrations.
 
     Args:
-      word_scores: The teacher.
+      model: The teacher.
       task: A sentiment task of `icldist.TASKS`.
       k_shot: Demonstrations per prompt.
       draws: Different draws of demonstrations whose predictions are averaged.
     """
 
-    word_scores: WordScorer
+    model: LanguageModel
     task: str
     k_shot: int
     draws: int
@@ -73,13 +71,28 @@ class LabelTeacher:
             shown = icldist.seed_demonstrations(self.task, self.k_shot, draw)
             prompts = [icldist.build_prompt(self.task, text, shown) for text in texts]
             by_draw.append(
-                self.word_scores(
+                self.model.label_logprobs(
                     [prompt.teacher_prompt for prompt in prompts],
                     prompts[0].label_words,
                     progress=progress and f"{progress}, draw {draw + 1} of {self.draws}",
                 )
             )
         return np.stack(by_draw, axis=1)
+
+    def resumable_scores(self, texts: Sequence[UnlabelledText], folder: pathlib.Path) -> np.ndarray:
+        """As `scores`, in chunks that process 0 keeps in a folder; those found there are not asked.
+
+        All processes that ask the teacher call it.
+        """
+        parts = []
+        for start in range(0, len(texts), _CHUNK):
+            part = folder / f"{self.task}-{start:06d}.npy"
+            chunk = texts[start : start + _CHUNK]
+            if not part.exists():
+                progress = f"label {self.task} {start + len(chunk)}/{len(texts)}"
+                on_process_zero(_save)(part, self.scores(chunk, progress=progress))
+            parts.append(np.load(part))
+        return np.concatenate(parts)
 
     def offsets(self, pool_scores: np.ndarray, prior: Sequence[float] | None) -> np.ndarray:
         """Calibration offsets [draws, labels] from scores on pool texts [texts, draws, labels]."""
@@ -113,3 +126,56 @@ class LabelTeacher:
             )
             for text, row in zip(texts, logprobs, strict=True)
         ]
+
+
+def _log_normalise(logprobs: np.ndarray) -> np.ndarray:
+    return logprobs - np.logaddexp.reduce(logprobs, axis=-1, keepdims=True)
+
+
+def fit_offset(logprobs: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """The offset under which the average prediction over a pool equals the class prior.
+
+    Args:
+      logprobs: Label scores on pool texts, [texts, labels].
+      prior: Expected share of each label in the pool, [labels]; sums to 1.
+
+    Returns:
+      What to add to the scores, [labels].
+
+    Source: matching the average prediction and the prior follows Saerens et al. 2002 (prior
+    correction); contextual calibration (arXiv:2102.09690) divides by one content-free input.
+    """
+    offset = np.zeros(logprobs.shape[-1])
+    for _ in range(_ITERATIONS):
+        mean = np.exp(_log_normalise(logprobs + offset)).mean(axis=0)
+        step = np.log(prior) - np.log(mean)
+        offset += step
+        if np.abs(step).max() < 1e-6:
+            break
+    return offset - offset.mean()
+
+
+def fit_offsets(logprobs: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """An offset for every demonstration draw, [draws, labels], from [texts, draws, labels]."""
+    return np.stack([fit_offset(logprobs[:, draw], prior) for draw in range(logprobs.shape[1])])
+
+
+def ensemble(logprobs: np.ndarray, offsets: np.ndarray | None) -> np.ndarray:
+    """Normalised label logprobs averaged over draws in log space.
+
+    Args:
+      logprobs: Label scores, [texts, draws, labels].
+      offsets: From `fit_offsets`, [draws, labels]; None leaves the label bias in.
+
+    Returns:
+      Logprobs over the labels, [texts, labels].
+    """
+    shifted = logprobs if offsets is None else logprobs + offsets
+    return _log_normalise(shifted.mean(axis=1)).astype(np.float32)
+
+
+def _save(path: pathlib.Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp.npy")
+    np.save(temporary, array)
+    temporary.rename(path)

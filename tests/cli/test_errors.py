@@ -86,12 +86,12 @@ def test_every_verb_explains_itself(verb, capsys):
 
 
 def test_a_bug_of_ours_is_not_taken_for_the_users(monkeypatch, tmp_path):
-    from sentidistill_jax.stages import students
+    from sentidistill_jax.stages import train
 
     def broken(config, workdir):
         raise AttributeError("'NoneType' object has no attribute 'x'")
 
-    monkeypatch.setattr(students, "train_student", broken)
+    monkeypatch.setattr(train, "train_student", broken)
     with pytest.raises(AttributeError, match="NoneType"):
         main(["train", CONFIG, f"--workdir={tmp_path}"])
 
@@ -100,12 +100,12 @@ def test_a_bug_of_ours_is_not_taken_for_the_users(monkeypatch, tmp_path):
     ("error", "code"), [(NonFiniteLossError("step 3: loss nan."), 1), (Interrupted("saved."), 130)]
 )
 def test_exit_codes_of_runs_that_stop(error, code, monkeypatch, tmp_path, capsys):
-    from sentidistill_jax.stages import students
+    from sentidistill_jax.stages import train
 
     def stops(config, workdir):
         raise error
 
-    monkeypatch.setattr(students, "train_student", stops)
+    monkeypatch.setattr(train, "train_student", stops)
     assert main(["train", CONFIG, f"--workdir={tmp_path}"]) == code
     assert str(error) in capsys.readouterr().err
 

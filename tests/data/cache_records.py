@@ -75,7 +75,7 @@ def make_manifest(**changes: Any) -> CacheManifest:
         "mode": "top_k",
         "temperatures": TEMPERATURES,
         "codec": "fast",
-        "num_records": 10,
+        "num_prompts": 10,
         "records_per_shard": 4,
         "config": {"sampling": {"temperature": 0.7}},
     }
@@ -106,7 +106,7 @@ def make_record(index: int, manifest: CacheManifest) -> CacheRecord:
 
 
 def make_records(manifest: CacheManifest) -> list[CacheRecord]:
-    return [make_record(index, manifest) for index in range(manifest.num_records)]
+    return [make_record(index, manifest) for index in range(manifest.num_prompts)]
 
 
 def write_cache(directory: pathlib.Path, manifest: CacheManifest) -> list[CacheRecord]:

@@ -110,11 +110,11 @@ def unseal(path: pathlib.Path) -> dict:
 @pytest.fixture(params=["fast top_k", "small top_k", "small sampled"])
 def directory(request, tmp_path):
     codec, mode = request.param.split()
-    manifest = make_manifest(num_records=7, records_per_shard=4, codec=codec)
+    manifest = make_manifest(num_prompts=7, records_per_shard=4, codec=codec)
     records = make_records(manifest)
     if mode == "sampled":
         manifest = make_manifest(
-            num_records=7,
+            num_prompts=7,
             records_per_shard=4,
             codec=codec,
             mode=mode,

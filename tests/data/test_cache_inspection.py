@@ -15,7 +15,7 @@ from sentidistill_jax.data.teacher_cache import (
 )
 from sentidistill_jax.data.teacher_cache.manifest import read_log
 
-MANIFEST = make_manifest(num_records=23, records_per_shard=5, codec="small")
+MANIFEST = make_manifest(num_prompts=23, records_per_shard=5, codec="small")
 NUM_BYTES = 5 * 2**17  # array_record fills its blocks of 64 KiB, one of them with the index
 
 
@@ -71,7 +71,7 @@ def test_verify_compares_records_with_their_log(directory):
 
 
 def test_verify_counts_repeated_records(tmp_path):
-    manifest = make_manifest(num_records=3, records_per_shard=3)
+    manifest = make_manifest(num_prompts=3, records_per_shard=3)
     records = make_records(manifest)
     records[2] = records[0]
     writer = CacheWriter(tmp_path, manifest)
@@ -126,7 +126,7 @@ def test_inspect_draws_a_picture(directory):
 
 def test_inspect_of_sampled_targets_has_no_tail(tmp_path):
     manifest = make_manifest(
-        num_records=1, records_per_shard=1, mode="sampled", num_draws=5, temperatures=(1.0,)
+        num_prompts=1, records_per_shard=1, mode="sampled", num_draws=5, temperatures=(1.0,)
     )
     record = make_records(manifest)[0]
     rng = np.random.default_rng(0)

@@ -9,7 +9,7 @@ from cache_records import assert_same_record, files_of, make_manifest, make_reco
 from sentidistill_jax.data.teacher_cache import CacheError, open_cache, verify
 from sentidistill_jax.data.teacher_cache.codec import encode_record, make_codec, read_header
 
-MANIFEST = make_manifest(num_records=6, records_per_shard=2)
+MANIFEST = make_manifest(num_prompts=6, records_per_shard=2)
 RECORDS = make_records(MANIFEST)
 
 
@@ -102,7 +102,7 @@ def test_swapped_shards(cache, suffixes):
 
 
 def test_a_shard_of_another_teacher(cache, tmp_path):
-    other = make_manifest(num_records=6, records_per_shard=2, teacher_fingerprint="another")
+    other = make_manifest(num_prompts=6, records_per_shard=2, teacher_fingerprint="another")
     write_cache(tmp_path, other)
     files = files_of(cache)
     name = MANIFEST.shard_name(1)

@@ -21,7 +21,7 @@ from sentidistill_jax.data.teacher_cache import (
 )
 from sentidistill_jax.data.teacher_cache.manifest import seal, unseal
 
-MANIFEST = make_manifest(num_records=23, records_per_shard=5)
+MANIFEST = make_manifest(num_prompts=23, records_per_shard=5)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_what_the_index_says_is_what_the_records_hold(directory):
 
 def test_kinds_are_numbered_over_all_shards(tmp_path):
     """A shard lists its own kinds; the first here lacks one that sorts first."""
-    manifest = make_manifest(num_records=3, records_per_shard=1)
+    manifest = make_manifest(num_prompts=3, records_per_shard=1)
     write_cache(tmp_path, manifest)  # polarity, emotion, rewriting
     assert open_cache(tmp_path).kind_ids.tolist() == [1, 0, 2]
 
@@ -143,7 +143,7 @@ def test_another_schema_is_refused_before_its_fields_are_read(directory):
     path = directory / "manifest.json"
     values = unseal(path.read_bytes(), path)
     path.write_bytes(seal({**values, "schema_version": 99, "new_field": 1}))
-    with pytest.raises(CacheMismatchError, match="schema_version: got 99, expected 2"):
+    with pytest.raises(CacheMismatchError, match="schema_version: got 99, expected 3"):
         open_cache(directory)
 
 

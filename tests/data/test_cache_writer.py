@@ -18,7 +18,10 @@ from sentidistill_jax.data.teacher_cache import (
     CacheMismatchError,
     CacheWriter,
     SparseTargets,
+    open_cache,
+    verify,
 )
+from sentidistill_jax.data.teacher_cache.manifest import log_path, seal, unseal
 
 MANIFEST = make_manifest()  # ten records: shards of 4, 4 and 2
 
@@ -97,14 +100,14 @@ def test_another_manifest_is_refused_field_by_field(tmp_path):
         "top_k: got 8, expected 9",
         "config.sampling.temperature: got 0.7, expected 1.0",
     }
-    with pytest.raises(CacheMismatchError, match="num_records: got 10, expected 40"):
-        CacheWriter(tmp_path, make_manifest(num_records=40))  # its shards have other names
+    with pytest.raises(CacheMismatchError, match="num_prompts: got 10, expected 40"):
+        CacheWriter(tmp_path, make_manifest(num_prompts=40))  # its shards have other names
 
 
 @pytest.mark.parametrize("step", ["sync", "rename"])
 @pytest.mark.parametrize("call", range(7))
 def test_stopped_at_any_step_it_ends_with_the_same_bytes(tmp_path, monkeypatch, step, call):
-    manifest = make_manifest(num_records=4, records_per_shard=2)
+    manifest = make_manifest(num_prompts=4, records_per_shard=2)
     write_cache(tmp_path / "whole", manifest)
     calls = iter(range(100))
 
@@ -224,10 +227,78 @@ def test_a_shard_of_another_size_is_refused(tmp_path):
         ("temperatures", (1.0, 0.0)),
         ("top_p", 0.9),
         ("num_draws", 3),
-        ("num_records", 0),
+        ("num_prompts", 0),
         ("records_per_shard", 0),
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_refused(field, value):
     with pytest.raises(ValueError, match=f"cache manifest {field}="):
         make_manifest(**{field: value})
+
+
+class TestRejected:
+    """Prompts whose answers are not kept leave no record, and are counted."""
+
+    KEPT = (1, 2, 9)  # the second shard is empty
+
+    def write(self, directory):
+        records = make_records(MANIFEST)
+        writer = CacheWriter(directory, MANIFEST)
+        for shard in writer.missing_shards():
+            builder = writer.begin_shard(shard)
+            for index in range(*writer.shard_range(shard)):
+                if index in self.KEPT:
+                    builder.add(index - writer.shard_range(shard)[0], records[index])
+                else:
+                    builder.reject("loop" if index < 8 else "copy")
+            builder.finish()
+        return writer
+
+    def test_what_is_kept_is_read_in_the_order_of_the_prompts(self, tmp_path):
+        manifest = self.write(tmp_path).finish()
+        assert [entry.num_records for entry in manifest.shards] == [2, 0, 1]
+        reader = open_cache(tmp_path)
+        assert len(reader) == len(self.KEPT)
+        expected = [make_record(index, MANIFEST) for index in self.KEPT]
+        assert [record.prompt_id for record in reader] == [one.prompt_id for one in expected]
+        assert [reader.shard_records(shard) for shard in range(3)] == [
+            range(0, 2), range(2, 2), range(2, 3),
+        ]  # fmt: skip
+        report = verify(tmp_path)
+        assert (report.num_records, report.problems) == (3, ())
+
+    def test_counts_come_from_the_shards_and_outlive_a_resume(self, tmp_path):
+        writer = self.write(tmp_path)
+        assert writer.counts() == {"kept": 3, "loop": 6, "copy": 1}
+        (tmp_path / MANIFEST.shard_name(0)).unlink()
+        with pytest.raises(FileNotFoundError):
+            writer.counts()
+        assert self.write(tmp_path).counts() == writer.counts()
+        entries = writer.finish().shards
+        assert [entry.rejected for entry in entries] == [{"loop": 2}, {"loop": 4}, {"copy": 1}]
+
+    def test_each_prompt_is_kept_or_rejected(self, tmp_path):
+        builder = CacheWriter(tmp_path, MANIFEST).begin_shard(0)
+        builder.add(0, make_record(0, MANIFEST))
+        builder.reject("loop")
+        with pytest.raises(ValueError, match="got 1 records and 1 rejected prompts, expected 4"):
+            builder.finish()
+
+    def test_a_cache_of_no_record_is_not_finished(self, tmp_path):
+        manifest = make_manifest(num_prompts=1)
+        writer = CacheWriter(tmp_path, manifest)
+        builder = writer.begin_shard(0)
+        builder.reject("empty")
+        builder.finish()
+        with pytest.raises(CacheError, match="holds no record"):
+            writer.finish()
+
+
+def test_shards_of_an_earlier_schema_are_refused(tmp_path):
+    write_cache(tmp_path, MANIFEST)
+    log = log_path(tmp_path / MANIFEST.shard_name(0))
+    values = unseal(log.read_bytes(), log)
+    del values["rejected"]
+    log.write_bytes(seal(values | {"plan": values["plan"] | {"schema_version": 2}}))
+    with pytest.raises(CacheMismatchError, match="schema_version: got 2, expected 3"):
+        CacheWriter(tmp_path, MANIFEST)

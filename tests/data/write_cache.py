@@ -7,7 +7,7 @@ from cache_records import make_manifest, make_record
 
 from sentidistill_jax.data.teacher_cache import CacheWriter
 
-MANIFEST = make_manifest(num_records=120, records_per_shard=3, codec="small")
+MANIFEST = make_manifest(num_prompts=120, records_per_shard=3, codec="small")
 
 
 def main(directory: str, process: int, num_processes: int) -> None:

@@ -34,12 +34,13 @@ def said(text, candidates=None):
 @pytest.mark.parametrize("api", ["completions", "chat"])
 def test_completes_up_to_the_stop(server, api):
     prompts = [f"{number} is:" for number in range(6)]
-    texts = model_of(server, api=api).complete(prompts, max_new_tokens=40)
+    model = model_of(server, api=api)
+    texts = [one.text for one in model.complete(prompts, 40, stop=("\n",))]
     expected = [MODEL.answer(prompt).rstrip("\n") for prompt in prompts]
     assert texts == [text.strip() if api == "chat" else text for text in expected]
     assert len(set(texts)) > 1
-    short = model_of(server).complete(prompts[:1], max_new_tokens=3, stop=())
-    assert short == [MODEL.answer(prompts[0])[:3]]
+    (short,) = model_of(server).complete(prompts[:1], 3)
+    assert (short.text, short.finished) == (MODEL.answer(prompts[0])[:3], None)
 
 
 def test_label_words_have_the_models_logprobs_where_they_are_listed(server):

@@ -26,14 +26,17 @@ from sentidistill_jax.endpoint.journal import Journal
 from sentidistill_jax.endpoint.model import EndpointModel
 from sentidistill_jax.endpoint.protocol import Request
 from sentidistill_jax.endpoint.settings import EndpointError, EndpointSettings
-from sentidistill_jax.inference.engine import Engine, ScoreRequest
-from sentidistill_jax.inference.label_scoring import encode, encode_prompt, score_labels
+from sentidistill_jax.inference.engine import ScoreRequest
+from sentidistill_jax.inference.local_model import LocalModel
 from sentidistill_jax.inference.sampling import SamplingConfig
+from sentidistill_jax.inference.tokens import encode, encode_prompt
 from sentidistill_jax.models.embedded import embedded_path
 from sentidistill_jax.models.load import load_model
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.teacher.annotate import Annotation
-from sentidistill_jax.teacher.server_capture import ServerCapture
+from sentidistill_jax.teacher.answers import CaptureJob
+from sentidistill_jax.teacher.capture import capture
+from sentidistill_jax.teacher.served_answers import ServedAnswers
 
 pytestmark = [pytest.mark.server, pytest.mark.smollm2]
 
@@ -101,18 +104,14 @@ def settings(python, port, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model():
-    return load_model("smollm2-135m-instruct", make_mesh({}, jax.devices()[:1]))
-
-
-@pytest.fixture(scope="module")
-def engine(model):
     mesh = make_mesh({}, jax.devices()[:1])
-    return Engine(model.decoder, mesh, pad_id=0, tokens_per_batch=1024)
+    loaded = load_model("smollm2-135m-instruct", mesh)
+    return LocalModel.on_mesh(loaded, mesh, tokens_per_batch=1024)
 
 
-def in_process(engine, rows):
+def in_process(model, rows):
     """For (prompt ids, completion ids) the full-vocabulary logprobs of every completion token."""
-    vocab = np.arange(engine.config.vocab_size, dtype=np.int32)
+    vocab = np.arange(model.engine.config.vocab_size, dtype=np.int32)
     requests = [
         ScoreRequest(
             np.concatenate([prompt, completion]),
@@ -122,7 +121,7 @@ def in_process(engine, rows):
         )
         for prompt, completion in rows
     ]
-    found = dict(engine.score(requests, k=1))
+    found = dict(model.engine.score(requests, k=1))
     return [np.asarray(found[index].chosen_logprobs) for index in range(len(rows))]
 
 
@@ -136,7 +135,7 @@ def report(what, differences):
     return differences
 
 
-def test_label_words_agree(settings, engine, model):
+def test_label_words_agree(settings, model):
     words = (" positive", " negative")
     shown = icldist.seed_demonstrations("sentiment", 4, 0)
     prompts = [
@@ -144,7 +143,7 @@ def test_label_words_agree(settings, engine, model):
         for text in TEXTS
     ]
     served = EndpointModel(settings).label_scores(prompts, words)
-    ours = score_labels(engine, model.tokenizer, prompts, words)
+    ours = model.label_logprobs(prompts, words)
     assert served.answered.all()
     difference = report("label words", [(served.logprobs - ours).ravel()])
     assert difference.mean() < 0.2
@@ -153,7 +152,7 @@ def test_label_words_agree(settings, engine, model):
     np.testing.assert_array_equal(served.predicted[clear], ours.argmax(axis=1)[clear])
 
 
-def test_lists_agree_at_every_token(settings, engine, model):
+def test_lists_agree_at_every_token(settings, model):
     prompts = [f"Review: {text}\nIn one sentence, the reviewer feels" for text in TEXTS]
     endpoint = Endpoint(settings, Journal())
     answers = endpoint.answers([Request(prompt, 12) for prompt in prompts])
@@ -169,7 +168,7 @@ def test_lists_agree_at_every_token(settings, engine, model):
             kept.append(answer)
     assert len(kept) >= 4
     differences, same = [], []
-    for answer, dense in zip(kept, in_process(engine, rows), strict=True):
+    for answer, dense in zip(kept, in_process(model, rows), strict=True):
         for token, row in zip(answer.tokens, dense, strict=True):
             for name, logprob in token.candidates.items():
                 (number, *others) = model.tokenizer(name, add_special_tokens=False)["input_ids"]
@@ -207,43 +206,36 @@ ANNOTATIONS = {
 }
 
 
-def capture_of(settings, model, journal):
-    return ServerCapture(
-        Endpoint(settings, journal),
-        model.tokenizer,
-        sampling=SamplingConfig(max_new_tokens=40),
-        annotations=ANNOTATIONS,
-        top_k=TOP_K,
-        seed=0,
-    )
-
-
-def test_the_cache_is_the_in_process_teachers(settings, engine, model, tmp_path):
-    journal = Journal(tmp_path / "journal.jsonl")
-    capture = capture_of(settings, model, journal)
-    assert capture.offer.token_targets
+def test_the_cache_is_the_in_process_teachers(settings, model, tmp_path):
+    texts = {f"id{number}": text for number, text in enumerate(TEXTS)}
+    job = CaptureJob(texts, ANNOTATIONS, SamplingConfig(max_new_tokens=40), seed=0)
+    endpoint = Endpoint(settings, Journal(tmp_path / "journal.jsonl"))
+    answers = ServedAnswers(endpoint, model.tokenizer, job, top_k=TOP_K)
+    assert answers.capabilities.token_targets
     prompts = prompts_of()
-    kept, counts = capture.ask(prompts, {f"id{n}": text for n, text in enumerate(TEXTS)})
-    print(f"\n{counts}")
-    assert counts["kept"] >= 4 and sum(counts.values()) == len(prompts)
-    assert set(prompts[-2:]) <= set(kept)
+    answers.ask(prompts)
     manifest = CacheManifest(
-        teacher_fingerprint=capture.fingerprint,
+        teacher_fingerprint=answers.fingerprint,
         tokenizer_fingerprint="t",
         chat_template_fingerprint="c",
         corpus_fingerprint="p",
-        vocab_size=engine.config.vocab_size,
+        vocab_size=model.engine.config.vocab_size,
         top_k=TOP_K,
         mode="top_k",
         temperatures=(1.0,),
         codec="fast",
-        num_records=len(kept),
+        num_prompts=len(prompts),
         records_per_shard=4,
         config={},
     )
-    capture.write(kept, tmp_path / "cache", manifest)
+    counts = capture(answers, prompts, tmp_path / "cache", manifest)
+    print(f"\n{dict(counts)}")
+    assert counts["kept"] >= 4 and counts.total() == len(prompts)
     reader = open_cache(tmp_path / "cache")
-    records = [reader[index] for index in range(len(kept))]
+    records = list(reader)
+    by_id = {prompt.id: prompt for prompt in prompts}
+    kept = [by_id[record.prompt_id] for record in records]
+    assert set(prompts[-2:]) <= set(kept)
     rows = [
         (
             encode_prompt(model.tokenizer, prompt.teacher_prompt),
@@ -252,7 +244,7 @@ def test_the_cache_is_the_in_process_teachers(settings, engine, model, tmp_path)
         for prompt, record in zip(kept, records, strict=True)
     ]
     kl, differences, words = [], [], []
-    for record, dense in zip(records, in_process(engine, rows), strict=True):
+    for record, dense in zip(records, in_process(model, rows), strict=True):
         ids, logprobs = record.targets.pad(reader.max_entries)
         ours = np.where(logprobs > -np.inf, np.take_along_axis(dense, ids, axis=1), -np.inf)
         listed = logprobs > -np.inf

@@ -83,8 +83,13 @@ def data_dir(tmp_path):
 class Answering:
     """Says the same to every prompt."""
 
+    origin, decoding, max_position = {}, {}, None
+
     def __init__(self, name, label, text):
         self.name, self._label, self._text = name, label, text
+
+    def with_settings(self, settings):
+        return self
 
     def prompt_lengths(self, prompts):
         return [len(prompt.split()) for prompt in prompts]

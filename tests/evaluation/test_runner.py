@@ -20,7 +20,7 @@ DATASETS = ("sc/twitter", "absa/acsa_rest16", "absa/opener")
 class Oracle:
     """Answers with the gold labels but for every `wrong`-th prompt; finds them by the sentence."""
 
-    name = "oracle"
+    name, origin, decoding, max_position = "oracle", {}, {}, None
 
     def __init__(self, load, wrong=0):
         self.wrong = wrong
@@ -44,6 +44,9 @@ class Oracle:
             right = answers[0]
             answers.rotate(-1)
             yield right if not self.wrong or number % self.wrong else None
+
+    def with_settings(self, settings):
+        return self
 
     def prompt_lengths(self, prompts):
         return [len(prompt) for prompt in prompts]

@@ -57,12 +57,14 @@ def test_own_tokens_cache_and_prefix_are_mixed_by_one_softmax(
     lengths = [reach, max(0, reach - 3)]
     positions = np.array([start + length + np.arange(_QUERIES) for length in lengths])
     cache = KVCache(
-        *map(jnp.asarray, stacks), jnp.asarray(places), jnp.int32(used), jnp.int32(reach)
-    )
+        jnp.asarray(stacks[0]), jnp.asarray(stacks[1]), jnp.asarray(places), jnp.int32(used),
+        jnp.int32(reach),
+    )  # fmt: skip
     prefix, before = None, [np.zeros((1, _HEADS, 0, _DIM), np.float32)] * 2
     if prefix_tokens is not None:
         held = [_random(_LAYERS, 1, _HEADS, 8, _DIM, seed=seed) for seed in (6, 7)]
-        prefix = SharedPrefix(*map(jnp.asarray, held), jnp.int32(prefix_tokens))
+        key_stack, value_stack = map(jnp.asarray, held)
+        prefix = SharedPrefix(key_stack, value_stack, jnp.int32(prefix_tokens))
         before = [stack[_LAYER][:, :, :prefix_tokens] for stack in held]
     got = attend_cached(
         jnp.asarray(query), jnp.asarray(key), jnp.asarray(value), jnp.asarray(positions),

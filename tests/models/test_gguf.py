@@ -13,8 +13,8 @@ from goldens import GOLDEN, decoder_of
 from transformers import PreTrainedTokenizerBase
 
 from sentidistill_jax.inference.engine import Engine, GenerateRequest, ScoreRequest
-from sentidistill_jax.inference.label_scoring import encode, encode_prompt
 from sentidistill_jax.inference.sampling import SamplingConfig
+from sentidistill_jax.inference.tokens import encode, encode_prompt
 from sentidistill_jax.models import load
 from sentidistill_jax.models.config import every_nth_is_global
 from sentidistill_jax.models.decoder import Decoder

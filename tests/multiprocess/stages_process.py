@@ -18,7 +18,6 @@ from sentidistill_jax.settings import Config
 from sentidistill_jax.stages import corpus
 from sentidistill_jax.stages.evaluate import evaluate_student, evaluate_teacher
 from sentidistill_jax.stages.teach import teach
-from sentidistill_jax.stages.teacher import Teacher
 from sentidistill_jax.workdir import Workdir
 
 
@@ -37,15 +36,15 @@ def main(
     local_devices = jax.local_devices
     if processes == 1:  # a teacher of its own has as many as that of each of two processes
         jax.local_devices = lambda: local_devices()[:2]
-    teach(config, Workdir(pathlib.Path(folder, "asked")), lambda: Teacher.load(config))
+    teach(config, Workdir(pathlib.Path(folder, "asked")))
     config.teacher.per_process = False
     written.clear()  # the cache, which all write
     written.clear()
     workdir = Workdir(pathlib.Path(folder, "run"))
     corpus.prepare_texts(config, workdir)
-    corpus.annotate(config, workdir, lambda: Teacher.load(config))
+    corpus.annotate(config, workdir)
     corpus.build_prompts(config, workdir)
-    evaluate_teacher(config, workdir, lambda: Teacher.load(config))
+    evaluate_teacher(config, workdir)
     evaluate_student("student", config, workdir)
     pathlib.Path(f"{folder}-written-by-{process}").write_text("\n".join(written))
 

@@ -127,8 +127,11 @@ def test_two_processes_write_the_bytes_of_one(folders):
     sets = [json.loads(line)["set"] for line in lines]
     assert sets == ["sentibench/sc/twitter"] * 3 + ["sentibench/absa/acsa_rest16"] * 3
     cache = folders[2] / "asked" / "cache" / "knowdist"
-    assert len(open_cache(cache / "draft")) == 12
+    manifest = open_cache(cache / "records").manifest
+    assert [entry.num_records for entry in manifest.shards] == [3, 3, 3, 2]
+    assert [sum(entry.rejected.values()) for entry in manifest.shards] == [0, 0, 0, 1]
     assert verify(cache / "records").problems == ()
+    assert not (cache / "draft").exists()
 
 
 @pytest.mark.sentibench

@@ -12,11 +12,11 @@ from flax import nnx
 from helpers import arrays_of, assert_trees_close, byte_tokenizer, random_cache, random_model
 
 from sentidistill_jax.artifact import ArtifactMismatchError, fingerprint, write_json
+from sentidistill_jax.evaluation.protocols import DevelopmentScorer
 from sentidistill_jax.export import export
 from sentidistill_jax.models.load import load_model, tokenizer_fingerprint
 from sentidistill_jax.sharding import make_mesh
-from sentidistill_jax.stages import students
-from sentidistill_jax.stages.students import train_student
+from sentidistill_jax.stages.train import train_student
 from sentidistill_jax.workdir import Workdir
 
 ROOT = Path(__file__).parents[2]
@@ -88,16 +88,16 @@ def seen(monkeypatch):
     class Seen(list):
         stop_at = 0
 
-    seen, scores = Seen(), students.development_scores
+    seen, scores = Seen(), DevelopmentScorer.__call__
 
-    def recorded(config, engine, model):
+    def recorded(self, model):
         if len(seen) + 1 == seen.stop_at:
             seen.stop_at = 0
             raise KeyboardInterrupt
-        seen.append(parameters(model))
-        return scores(config, engine, model)
+        seen.append(parameters(model.loaded))
+        return scores(self, model)
 
-    monkeypatch.setattr(students, "development_scores", recorded)
+    monkeypatch.setattr(DevelopmentScorer, "__call__", recorded)
     return seen
 
 

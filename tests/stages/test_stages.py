@@ -16,17 +16,18 @@ from sentidistill_jax.corpus import icldist
 from sentidistill_jax.corpus.records import Prompt, read_records, write_records
 from sentidistill_jax.corpus.task import Demonstration
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText
-from sentidistill_jax.data.teacher_cache import CacheMismatchError, CacheWriter, open_cache
+from sentidistill_jax.data.teacher_cache import CacheMismatchError, ShardBuilder, open_cache
 from sentidistill_jax.export import export
 from sentidistill_jax.models.load import load_tokenizer, tokenizer_fingerprint
-from sentidistill_jax.settings import Config
+from sentidistill_jax.settings import Config, take_whole
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.stages import corpus, evaluate
-from sentidistill_jax.stages.students import take_whole, train_student
+from sentidistill_jax.stages.predict import predict
 from sentidistill_jax.stages.teach import teach
-from sentidistill_jax.stages.teacher import Teacher
-from sentidistill_jax.teacher.annotate import Annotation, LabelTeacher
-from sentidistill_jax.teacher.capture import Capture
+from sentidistill_jax.stages.train import train_student
+from sentidistill_jax.teacher import annotate as annotation
+from sentidistill_jax.teacher.annotate import Annotation, Annotator
+from sentidistill_jax.teacher.local_answers import LocalAnswers
 from sentidistill_jax.training.student import Cut
 from sentidistill_jax.workdir import Workdir
 
@@ -82,10 +83,6 @@ def write_held_out(workdir, labels):
     write_records(workdir.texts / "held_out.jsonl", held_out, UserText)
 
 
-def annotate(config, workdir):
-    corpus.annotate(config, workdir, lambda: Teacher.load(config))
-
-
 class TestAnnotate:
     @pytest.mark.parametrize(
         ("changes", "message"),
@@ -104,17 +101,17 @@ class TestAnnotate:
                 section = isinstance(value, dict)
                 config.annotate[name] = ConfigDict(value) if section else value
         with pytest.raises(ValueError, match=message):
-            annotate(config, workdir)
+            corpus.annotate(config, workdir)
         assert not workdir.annotations.exists()
 
     def test_it_resumes_between_chunks(self, config, workdir, tmp_path, monkeypatch):
-        monkeypatch.setattr(corpus, "_CHUNK", 2)
+        monkeypatch.setattr(annotation, "_CHUNK", 2)
         whole = Workdir(tmp_path / "whole")
         shutil.copytree(workdir.texts, whole.texts)
-        annotate(config, whole)
+        corpus.annotate(config, whole)
 
         asked: list[str] = []
-        scores = LabelTeacher.scores
+        scores = Annotator.scores
 
         def counted(self, texts, *, progress=None):
             if len(asked) == 2:
@@ -123,11 +120,11 @@ class TestAnnotate:
             asked.extend(text.id for text in texts)
             return scores(self, texts, progress=progress)
 
-        monkeypatch.setattr(LabelTeacher, "scores", counted)
+        monkeypatch.setattr(Annotator, "scores", counted)
         with pytest.raises(KeyboardInterrupt):
-            annotate(config, workdir)
+            corpus.annotate(config, workdir)
         assert not (workdir.annotations / "manifest.json").exists()
-        annotate(config, workdir)
+        corpus.annotate(config, workdir)
         assert asked == ["id0", "id1", "stopped", "id2", "id3", "id4"]  # each text once
         for name in ("annotations.jsonl", "offsets.json", "manifest.json"):
             one, other = (place.annotations / name for place in (workdir, whole))
@@ -136,7 +133,7 @@ class TestAnnotate:
     def test_average_prediction_is_the_prior(self, config, workdir):
         with config.unlocked():
             config.annotate.priors.sentiment = (0.8, 0.2)
-        annotate(config, workdir)
+        corpus.annotate(config, workdir)
         found = read_records(workdir.annotations / "annotations.jsonl", Annotation)
         assert [one.text_id for one in found] == ["id0", "id1", "id2", "id3", "id4"]
         mean = np.exp([one.logprobs for one in found]).mean(axis=0)
@@ -145,7 +142,7 @@ class TestAnnotate:
 
 class TestPromptsAndCache:
     def test_an_unknown_perspective_is_refused_before_anything_is_written(self, config, workdir):
-        annotate(config, workdir)
+        corpus.annotate(config, workdir)
         with config.unlocked():
             config.knowdist.perspectives = ConfigDict({"analyse/mood": 1.0})
         with pytest.raises(ValueError, match="perspective 'analyse/mood' is not known"):
@@ -153,7 +150,7 @@ class TestPromptsAndCache:
         assert not workdir.prompts("knowdist").exists()
 
     def test_other_settings_of_a_finished_corpus_are_refused(self, config, workdir):
-        annotate(config, workdir)
+        corpus.annotate(config, workdir)
         corpus.build_prompts(config, workdir)
         prompts = read_records(workdir.prompts("knowdist") / "prompts.jsonl", Prompt)
         assert {prompt.text_id for prompt in prompts} == {f"id{i}" for i in range(5)}
@@ -162,21 +159,21 @@ class TestPromptsAndCache:
             corpus.build_prompts(config, workdir)
 
     def test_a_bad_sampling_setting_is_refused_before_anything_is_written(self, config, workdir):
-        annotate(config, workdir)
+        corpus.annotate(config, workdir)
         corpus.build_prompts(config, workdir)
         config.generation.top_p = 0.0
         with pytest.raises(ValueError, match="0 < top_p"):
-            teach(config, workdir, lambda: Teacher.load(config))
+            teach(config, workdir)
         assert not workdir.cache("knowdist").exists()
 
     def test_a_teacher_that_says_nothing_worth_learning_is_an_error(self, config, workdir):
         texts = [UnlabelledText("id0", "mine", TEXTS[0])]
         write_records(workdir.texts / "train.jsonl", texts, UnlabelledText)
-        annotate(config, workdir)
+        corpus.annotate(config, workdir)
         prompt = Prompt("knowdist", "analyse/target", "id0", "What?", "What?")
         write_records(workdir.prompts("knowdist") / "prompts.jsonl", [prompt], Prompt)
         with pytest.raises(ValueError, match="none of the teacher's 1 answers is worth learning"):
-            teach(config, workdir, lambda: Teacher.load(config))
+            teach(config, workdir)
         assert not (workdir.cache("knowdist") / "manifest.json").exists()
 
 
@@ -190,7 +187,7 @@ MODES = {
 @pytest.fixture
 def asked(config, workdir):
     """With label prompts, bare and with demonstrations, that all have answers."""
-    annotate(config, workdir)
+    corpus.annotate(config, workdir)
     demonstrations = (Demonstration("Bad.", "negative"), Demonstration("Lovely.", "positive"))
     texts = read_records(workdir.texts / "train.jsonl", UnlabelledText)
     prompts = [
@@ -208,7 +205,7 @@ class TestModes:
     @pytest.mark.parametrize("mode", MODES)
     def test_a_student_trains_from_each(self, config, asked, mode):
         config.cache.update(**MODES[mode])
-        teach(config, asked, lambda: Teacher.load(config))
+        teach(config, asked)
         reader = open_cache(asked.cache("knowdist") / "records")
         manifest = reader.manifest
         assert (manifest.mode, len(reader)) == (mode, 10)
@@ -220,41 +217,54 @@ class TestModes:
         divergences = [json.loads(line)["train/divergence_nats"] for line in lines]
         assert len(divergences) > 1 and np.isfinite(divergences).all() and min(divergences) > 0
 
-    def test_stopped_while_filtering_it_goes_on_and_asks_the_teacher_nothing_again(
+    def test_stopped_in_a_shard_it_goes_on_there_and_leaves_the_same_files(
         self, config, asked, tmp_path, monkeypatch
     ):
         config.cache.records_per_shard = 4
         whole = Workdir(tmp_path / "whole")
         shutil.copytree(asked.root, whole.root)
-        teach(config, whole, lambda: Teacher.load(config))
+        teach(config, whole)
 
-        write = CacheWriter.write_shard  # of the final cache; the draft grows record by record
+        finish = ShardBuilder.finish
 
-        def stop_at_1(self, shard, records):
-            if shard == 1:
+        def stop_after_1(self):
+            if len(list((asked.cache("knowdist") / "records").glob("shard-*-of-00003"))) == 1:
                 raise KeyboardInterrupt
-            write(self, shard, records)
+            finish(self)
 
         with monkeypatch.context() as patch:
-            patch.setattr(CacheWriter, "write_shard", stop_at_1)
+            patch.setattr(ShardBuilder, "finish", stop_after_1)
             with pytest.raises(KeyboardInterrupt):
-                teach(config, asked, lambda: Teacher.load(config))
+                teach(config, asked)
         assert not (asked.cache("knowdist") / "manifest.json").exists()
-        assert len(list((asked.cache("knowdist") / "records").glob("shard-*-of-00003"))) == 1
 
-        def not_again(self, prompts, manifest):
-            raise AssertionError("the teacher was asked")
+        again: list[str] = []
+        answers = LocalAnswers.answers
 
-        monkeypatch.setattr(Capture, "answers", not_again)
-        teach(config, asked, lambda: Teacher.load(config))
-        for path in whole.cache("knowdist").rglob("*"):
-            if path.is_file():
-                other = asked.cache("knowdist") / path.relative_to(whole.cache("knowdist"))
-                assert other.read_bytes() == path.read_bytes()
+        def recorded(self, prompts):
+            again.extend(prompt.id for prompt in prompts)
+            return answers(self, prompts)
+
+        monkeypatch.setattr(LocalAnswers, "answers", recorded)
+        teach(config, asked)
+        prompts = read_records(asked.prompts("knowdist") / "prompts.jsonl", Prompt)
+        assert again == [prompt.id for prompt in prompts[4:]]
+        files, others = (
+            {
+                str(path.relative_to(place.root)): path.read_bytes()
+                for path in place.cache("knowdist").rglob("*")
+                if path.is_file()
+            }
+            for place in (whole, asked)
+        )
+        assert files == others
+        assert {path.name for path in asked.cache("knowdist").iterdir()} == {
+            "made_from.json", "manifest.json", "records",
+        }  # fmt: skip
 
     def test_draws_and_a_divergence_that_they_cannot_give(self, config, asked):
         config.cache.update(**MODES["sampled"])
-        teach(config, asked, lambda: Teacher.load(config))
+        teach(config, asked)
         config.objective.divergence = "reverse_kl"
         with pytest.raises(ValueError, match="'reverse_kl' is infinite with a cache of mode"):
             train_student(config, asked)
@@ -275,11 +285,11 @@ class TestModes:
     ):
         config.cache.update(**changes)
         with pytest.raises(ValueError, match=message):
-            teach(config, asked, lambda: Teacher.load(config))
+            teach(config, asked)
         assert not asked.cache("knowdist").exists()
 
     def test_a_cache_of_another_teacher_or_corpus_is_refused(self, config, asked):
-        teach(config, asked, lambda: Teacher.load(config))
+        teach(config, asked)
         config.teacher.source = "another"
         with pytest.raises(CacheMismatchError, match="config.teacher.source: got .* 'another'"):
             train_student(config, asked)
@@ -395,8 +405,8 @@ class TestEvaluate:
     def test_teacher_calibrated_uses_the_offsets_of_the_training_texts(self, config, workdir):
         with config.unlocked():
             config.annotate.priors.sentiment = (0.999, 0.001)
-        annotate(config, workdir)
-        evaluate.evaluate_teacher(config, workdir, lambda: Teacher.load(config))
+        corpus.annotate(config, workdir)
+        evaluate.evaluate_teacher(config, workdir)
         predicted = {}
         for name in ("teacher-raw", "teacher-calibrated"):
             lines = (workdir.evaluation(name) / "predictions.jsonl").read_text().splitlines()
@@ -413,3 +423,24 @@ class TestEvaluate:
         with pytest.raises(ValueError, match="nothing to score.*set SENTIBENCH_DIR or add"):
             evaluate.evaluate_student("before", config, workdir)
         assert not workdir.evaluation("before").exists()
+
+
+class TestPredict:
+    def test_shares_of_the_labels_add_up_and_the_likeliest_is_named(self, model_directory, workdir):
+        lines = list(predict(str(model_directory), workdir, TEXTS[:2], task="sentiment"))
+        assert [line["text"] for line in lines] == list(TEXTS[:2])
+        for line in lines:
+            assert set(line["probs"]) == set(icldist.TASKS["sentiment"].labels)
+            assert sum(line["probs"].values()) == pytest.approx(1, abs=1e-3)
+            assert line["probs"][line["label"]] == max(line["probs"].values())
+
+    @pytest.mark.parametrize(
+        ("texts", "task", "message"),
+        [
+            (TEXTS, "aspect", "task='aspect' must be one of"),
+            ((), "sentiment", "there is no text to label"),
+        ],
+    )
+    def test_what_cannot_be_labelled_is_refused(self, workdir, texts, task, message):
+        with pytest.raises(ValueError, match=message):
+            next(predict("nowhere", workdir, texts, task=task))

@@ -1,6 +1,5 @@
 """A loaded teacher whose student reads other tokens: it learns text and labels alone."""
 
-import dataclasses
 import json
 import pathlib
 import re
@@ -9,8 +8,9 @@ import runpy
 import jax
 import numpy as np
 import pytest
-from helpers import TINY, byte_tokenizer, decoder_of, random_model, random_weights
+from helpers import byte_tokenizer, random_model
 from ml_collections import ConfigDict
+from reciting_model import reciting_model
 
 from sentidistill_jax.artifact import ArtifactMismatchError
 from sentidistill_jax.corpus import icldist
@@ -19,39 +19,21 @@ from sentidistill_jax.corpus.task import Demonstration
 from sentidistill_jax.corpus.user_texts import UnlabelledText
 from sentidistill_jax.data.teacher_cache import CacheMismatchError, open_cache
 from sentidistill_jax.export import export
-from sentidistill_jax.models.load import LoadedModel, load_tokenizer, tokenizer_fingerprint
+from sentidistill_jax.models.load import load_tokenizer, tokenizer_fingerprint
+from sentidistill_jax.reporting.cache_report import inspect_cache
 from sentidistill_jax.settings import Config
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.stages import corpus
-from sentidistill_jax.stages.cache_report import inspect_cache
-from sentidistill_jax.stages.students import train_student
 from sentidistill_jax.stages.teach import teach
-from sentidistill_jax.stages.teacher import Teacher
+from sentidistill_jax.stages.train import train_student
 from sentidistill_jax.teacher.annotate import Annotation
 from sentidistill_jax.workdir import Workdir
 
 ROOT = pathlib.Path(__file__).parents[2]
-WORDS = ("a", "warm", "and", "witty", "film")  # one token each of the teacher, bytes of the student
 STUDENT_TOKENIZER = byte_tokenizer(["positive", "negative", "neutral"])
 TEXTS = ("So good, so warm.", "Dull and far too long.")
 
 pytestmark = pytest.mark.usefixtures("one_device")
-
-
-def reciting_model(after: str) -> LoadedModel:
-    """A model that goes on with WORDS and a newline wherever a text ends with `after`."""
-    tokenizer = byte_tokenizer([*WORDS, "positive", "negative"])
-    config = dataclasses.replace(TINY, tie_embeddings=False)
-    weights = random_weights(config)
-    for name in weights:  # without layers the last token alone decides
-        if name.endswith(("o_proj.weight", "down_proj.weight")):
-            weights[name] *= 0
-    embedding = weights["model.embed_tokens.weight"]
-    chain = tokenizer(after + "".join(f" {word}" for word in WORDS) + "\n")["input_ids"]
-    weights["lm_head.weight"] = np.zeros_like(embedding)
-    weights["lm_head.weight"][chain[1:]] = embedding[chain[:-1]]
-    mesh = make_mesh({}, jax.devices()[:1])
-    return LoadedModel(decoder_of(mesh, config, weights), tokenizer, "reciting", "reciting")
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +66,7 @@ def workdir(config, tmp_path) -> Workdir:
     workdir = Workdir(tmp_path / "run")
     texts = [UnlabelledText(f"id{i}", "mine", text) for i, text in enumerate(TEXTS)]
     write_records(workdir.texts / "train.jsonl", texts, UnlabelledText)
-    corpus.annotate(config, workdir, lambda: Teacher.load(config))
+    corpus.annotate(config, workdir)
     shots = (Demonstration("Bad.", "negative"), Demonstration("Lovely.", "positive"))
     prompts = []
     for text in texts:
@@ -102,12 +84,11 @@ def load_never():
 @pytest.mark.usefixtures("compilation_cache")
 class TestTeach:
     def test_the_cache_has_text_and_labels_in_the_tokens_of_the_student(self, config, workdir):
-        teach(config, workdir, lambda: Teacher.load(config))
+        teach(config, workdir)
         directory = workdir.cache("knowdist")
         reader = open_cache(directory / "records")
         assert reader.manifest.mode == "text" and reader.manifest.temperatures == (1.0,)
         assert reader.manifest.tokenizer_fingerprint == tokenizer_fingerprint(STUDENT_TOKENIZER)
-        assert len(open_cache(directory / "draft")) == len(TEXTS)  # only what it writes was asked
         annotations = read_records(workdir.annotations / "annotations.jsonl", Annotation)
         annotated = {annotation.text_id: annotation for annotation in annotations}
         assert len(reader) == 3 * len(TEXTS)
@@ -133,7 +114,7 @@ class TestTeach:
     def test_it_resumes_and_is_not_taken_for_the_cache_of_other_tokens(
         self, config, workdir, models
     ):
-        teach(config, workdir, lambda: Teacher.load(config))
+        teach(config, workdir)
         teach(config, workdir, load_never)
         config.student.source = str(models / "teacher")
         with pytest.raises(ArtifactMismatchError, match="tokenizer was"):
@@ -143,9 +124,8 @@ class TestTeach:
         text = UnlabelledText("id0", "mine", TEXTS[0])
         prompts = [icldist.build_prompt("sentiment", text, ())]
         write_records(workdir.prompts("knowdist") / "prompts.jsonl", prompts, Prompt)
-        teach(config, workdir, lambda: Teacher.load(config))
+        teach(config, workdir)
         assert len(open_cache(workdir.cache("knowdist") / "records")) == 1
-        assert not (workdir.cache("knowdist") / "draft").exists()
         assert "text and labels alone, as the student reads other tokens" in capsys.readouterr().out
 
     def test_distributions_are_refused_before_the_teacher_is_loaded(self, config, workdir):
@@ -165,7 +145,7 @@ class TestTeach:
 
 @pytest.mark.usefixtures("compilation_cache")
 def test_a_student_learns_the_text_and_no_distributions(config, workdir):
-    teach(config, workdir, lambda: Teacher.load(config))
+    teach(config, workdir)
     config.objective.alpha = 0.5
     with pytest.raises(CacheMismatchError) as error:
         train_student(config, workdir)

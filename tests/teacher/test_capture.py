@@ -1,400 +1,152 @@
-"""What the teacher leaves in its cache, against a plain forward pass of a tiny random model."""
+"""The loop that writes a cache: what is kept, in which order, and what a stop costs."""
 
-import dataclasses
+import functools
+import pathlib
+from collections.abc import Iterator, Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import TINY, byte_tokenizer, make_manifest, random_decoder
+from helpers import make_manifest, random_record
 
-from sentidistill_jax.corpus import icldist
 from sentidistill_jax.corpus.records import Prompt
-from sentidistill_jax.corpus.task import Demonstration
-from sentidistill_jax.corpus.user_texts import UnlabelledText
-from sentidistill_jax.data.teacher_cache import CacheWriter, open_cache, verify
-from sentidistill_jax.inference.engine import Engine
-from sentidistill_jax.inference.sampling import SamplingConfig
-from sentidistill_jax.sharding import make_mesh
-from sentidistill_jax.teacher.annotate import Annotation
-from sentidistill_jax.teacher.capture import Capture, line_ends
-
-TOKENIZER = byte_tokenizer(["positive", "negative", "A", "B"])
-LENGTH = 256  # tokens that the plain forward pass is padded to
-DEMONSTRATIONS = (Demonstration("Bad.", "negative"), Demonstration("Lovely.", "positive"))
-TEXTS = [UnlabelledText(f"id{i}", "mine", text) for i, text in enumerate(["So good!", "Dull"])]
-# The teacher's calibrated opinions: not its own raw ones, so that the two cannot be mixed up.
-ANNOTATIONS = {
-    ("sentiment", text.id): Annotation(
-        "sentiment", text.id, "negative", (float(np.log(0.2)), float(np.log(0.8)))
-    )
-    for text in TEXTS
-}
-JSON = icldist.Style(wording=1, format="json")
-
-
-@pytest.fixture(scope="module")
-def decoder():
-    return random_decoder(make_mesh({}, jax.devices()[:1]))
-
-
-@pytest.fixture(scope="module")
-def engine(decoder):
-    return Engine(decoder, make_mesh({}, jax.devices()[:1]), pad_id=0, tokens_per_batch=1024)
-
-
-@pytest.fixture(scope="module")
-def capture(engine):
-    return Capture(
-        engine,
-        TOKENIZER,
-        teacher_fingerprint="tiny",
-        sampling=SamplingConfig(max_new_tokens=5),
-        annotations=ANNOTATIONS,
-        seed=0,
-    )
-
-
-@pytest.fixture(scope="module")
-def logits_of(decoder):
-    @jax.jit
-    def padded(tokens):
-        hidden, _ = decoder(tokens[None], jnp.arange(LENGTH)[None])
-        return decoder.logits(hidden[0])
-
-    def of(tokens):
-        assert len(tokens) <= LENGTH
-        return np.asarray(padded(np.pad(tokens, (0, LENGTH - len(tokens)))), np.float64)
-
-    return of
-
-
-def encode(text):
-    return np.array(TOKENIZER(text)["input_ids"], np.int32)
-
-
-def log_softmax(logits):
-    return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
-
-
-def records_of(capture, prompts, manifest=None):
-    found = dict(capture.records(prompts, manifest or make_manifest(len(prompts))))
-    assert sorted(found) == list(range(len(prompts)))
-    return [found[index] for index in range(len(prompts))]
-
-
-def assert_is_the_forward_pass(record, prompt, logits_of, manifest, always_kept):
-    """The record's targets are those of a teacher that reads its own prompt and this answer.
-
-    Args:
-      always_kept: Position -> ids that are there whatever their rank.
-    """
-    completion = record.tokens[record.completion_start :]
-    teacher_prompt = encode(prompt.teacher_prompt)
-    tokens = np.concatenate([teacher_prompt, completion])
-    logits = logits_of(tokens)[len(teacher_prompt) - 1 : len(tokens) - 1]
-    dense = log_softmax(logits)
-    ends = np.cumsum(record.targets.counts)
-    for row, (start, end) in enumerate(zip(ends - record.targets.counts, ends, strict=True)):
-        ids = record.targets.ids[start:end]
-        top = np.argsort(-dense[row])[: manifest.top_k]
-        assert set(ids) == {*top.tolist(), int(completion[row]), *always_kept.get(row, ())}
-        np.testing.assert_allclose(record.targets.logprobs[start:end], dense[row, ids], atol=1e-4)
-        for column, temperature in enumerate(manifest.temperatures):
-            rest = np.delete(log_softmax(logits[row] / temperature), ids)
-            np.testing.assert_allclose(
-                record.targets.tail_logprobs[row, column], np.logaddexp.reduce(rest), atol=1e-4
-            )
-    return dense
-
-
-def assert_student_reads(record, prompt, completion):
-    assert TOKENIZER.decode(record.tokens[: record.completion_start]) == prompt.prompt
-    assert TOKENIZER.decode(record.tokens[record.completion_start :]) == completion
-    assert (record.prompt_id, record.kind) == (prompt.id, prompt.kind)
-
-
-@pytest.mark.parametrize("count", [2, 17])  # alone, and enough to share their beginning
-def test_answers_made_of_label_words(capture, logits_of, count):
-    texts = [
-        dataclasses.replace(TEXTS[i % 2], text=f"{TEXTS[i % 2].text} {i}") for i in range(count)
-    ]
-    prompts = [
-        icldist.build_prompt("sentiment", text, DEMONSTRATIONS, JSON, student_shots=0)
-        for text in texts
-    ]
-    assert len({prompt.teacher_prompt[:160] for prompt in prompts}) == 1
-    manifest = make_manifest(count)
-    for prompt, record in zip(prompts, records_of(capture, prompts), strict=True):
-        assert len(prompt.teacher_prompt) > len(prompt.prompt) + 50
-        assert_student_reads(record, prompt, ' {"sentiment": "negative"}\n')
-        position = len(encode(' {"sentiment": "'))
-        words = [encode(word)[0] for word in ("positive", "negative")]
-        dense = assert_is_the_forward_pass(
-            record, prompt, logits_of, manifest, {position: map(int, words)}
-        )
-        assert record.labels is not None and record.labels.position == position
-        np.testing.assert_array_equal(record.labels.ids, words)
-        np.testing.assert_allclose(record.labels.raw_logprobs, dense[position, words], atol=1e-4)
-        np.testing.assert_allclose(np.exp(record.labels.logprobs), [0.2, 0.8], rtol=1e-6)
-
-
-def test_answers_that_are_computed(capture, logits_of):
-    chosen = Prompt(
-        stage="icldist", kind="length", text_id="id0", prompt="Text: x\nLong?",
-        teacher_prompt="Text: y\nLong? B\n\nText: x\nLong?", label_words=(" A", " B"),
-        answer=" B", format="letter",
-    )  # fmt: skip
-    free = dataclasses.replace(chosen, label_words=(), answer=" one word")
-    by_label, free_text = records_of(capture, [chosen, free])
-    manifest = make_manifest(2)
-
-    assert_student_reads(by_label, chosen, " B\n")
-    words = [int(encode(word)[0]) for word in chosen.label_words]
-    assert_is_the_forward_pass(by_label, chosen, logits_of, manifest, {0: words})
-    assert by_label.labels is not None
-    np.testing.assert_allclose(np.exp(by_label.labels.logprobs), [0.02, 0.98], rtol=1e-5)
-
-    assert_student_reads(free_text, free, " one word\n")
-    assert_is_the_forward_pass(free_text, free, logits_of, manifest, {})
-    assert free_text.labels is None
-
-
-def free_prompt(number):
-    return Prompt(
-        stage="knowdist", kind="analyse/target", text_id="id0", prompt=f"What? {number}\nTarget:",
-        teacher_prompt=f"What? 7\nTarget: x\n\nWhat? {number}\nTarget:",
-    )  # fmt: skip
-
-
-def test_answers_that_the_teacher_writes(capture, logits_of):
-    prompts = [free_prompt(number) for number in range(3)]
-    for prompt, record in zip(prompts, records_of(capture, prompts), strict=True):
-        assert TOKENIZER.decode(record.tokens[: record.completion_start]) == prompt.prompt
-        dense = assert_is_the_forward_pass(record, prompt, logits_of, make_manifest(3), {})
-        completion = record.tokens[record.completion_start :]
-        np.testing.assert_array_equal(completion, dense.argmax(axis=-1))  # greedy
-        newline = encode("\n")[0]
-        assert newline not in completion[:-1]
-        assert len(completion) == 5 or completion[-1] == newline
-        assert record.labels is None
-
-
-def test_bare_prompts_take_their_labels_from_annotation_without_a_forward_pass(capture):
-    prompt = icldist.build_prompt("sentiment", TEXTS[0], ())
-    blind = Capture(
-        None,  # type: ignore[arg-type]
-        TOKENIZER,
-        teacher_fingerprint="tiny",
-        sampling=SamplingConfig(),
-        annotations=ANNOTATIONS,
-        seed=0,
-    )
-    (record,) = records_of(blind, [prompt])
-    assert_student_reads(record, prompt, " negative\n")
-    assert record.labels is not None and record.labels.position == 0
-    np.testing.assert_allclose(np.exp(record.labels.logprobs), [0.2, 0.8], rtol=1e-5)
-    np.testing.assert_array_equal(record.targets.counts, [2, 1])
-    positive, negative, newline = encode(" positive negative\n")
-    np.testing.assert_array_equal(record.targets.ids, sorted([positive, negative]) + [newline])
-    probs = dict(zip(record.targets.ids, np.exp(record.targets.logprobs), strict=True))
-    assert probs == {
-        positive: pytest.approx(0.2, rel=1e-3),
-        negative: pytest.approx(0.8, rel=1e-3),
-        newline: pytest.approx(1, rel=1e-3),
-    }
-    # Some mass outside, or the reverse KL would be infinite.
-    assert np.isfinite(record.targets.tail_logprobs).all()
-
-
-def mixed_prompts():
-    """Free text, answers of label words, and one that annotation has answered."""
-    return [
-        *(free_prompt(number) for number in range(2)),
-        *(icldist.build_prompt("sentiment", text, DEMONSTRATIONS, JSON) for text in TEXTS),
-        icldist.build_prompt("sentiment", TEXTS[1], ()),
-    ]
-
-
-def test_top_p_keeps_the_smallest_set_that_covers_and_what_is_always_kept(capture, logits_of):
-    prompts = mixed_prompts()[:4]
-    manifest = make_manifest(4, mode="top_p", top_p=0.05, top_k=40)
-    sizes = []
-    for prompt, record in zip(prompts, records_of(capture, prompts, manifest), strict=True):
-        completion = record.tokens[record.completion_start :]
-        tokens = np.concatenate([encode(prompt.teacher_prompt), completion])
-        dense = log_softmax(logits_of(tokens)[len(tokens) - len(completion) - 1 : -1])[
-            : len(completion)
-        ]
-        always = {} if record.labels is None else {record.labels.position: record.labels.ids}
-        ends = np.cumsum(record.targets.counts)
-        for row, (start, end) in enumerate(zip(ends - record.targets.counts, ends, strict=True)):
-            order = np.argsort(-dense[row])
-            mass = np.cumsum(np.exp(dense[row, order]))
-            size = min(int(np.argmax(mass >= 0.05)) + 1, 40)
-            kept = {*order[:size].tolist(), int(completion[row]), *map(int, always.get(row, ()))}
-            assert set(record.targets.ids[start:end].tolist()) == kept
-            rest = np.delete(dense[row], list(kept))
-            tail = record.targets.tail_logprobs[row, 0]
-            np.testing.assert_allclose(tail, np.logaddexp.reduce(rest), atol=1e-4)
-            sizes.append(size)
-    assert min(sizes) < max(sizes) < 40
-
-
-class TestSampled:
-    MANIFEST = make_manifest(5, mode="sampled", num_draws=30, temperatures=(1.0,))
-
-    def test_targets_are_shares_of_draws_that_depend_on_the_prompt_alone(self, capture):
-        prompts = mixed_prompts()
-        together = records_of(capture, prompts, self.MANIFEST)
-        for prompt, record in zip(prompts, together, strict=True):
-            shares = np.exp(record.targets.logprobs)
-            starts = np.cumsum(record.targets.counts) - record.targets.counts
-            np.testing.assert_allclose(np.add.reduceat(shares, starts), 1, rtol=1e-5)
-            np.testing.assert_allclose(30 * shares, np.rint(30 * shares), atol=1e-4)
-            assert np.isneginf(record.targets.tail_logprobs).all()
-            (alone,) = records_of(
-                capture, [prompt], dataclasses.replace(self.MANIFEST, num_records=1)
-            )
-            np.testing.assert_array_equal(alone.targets.ids, record.targets.ids)
-            np.testing.assert_array_equal(alone.targets.logprobs, record.targets.logprobs)
-
-    def test_their_average_is_the_teachers_distribution(self, capture, logits_of):
-        """Many draws at one position of many prompts that are alike but for their id."""
-        prompts = [
-            Prompt("icldist", "copy", f"id{i}", "Say A:", "Say A:", answer=" A") for i in range(40)
-        ]
-        manifest = dataclasses.replace(self.MANIFEST, num_records=40, num_draws=100)
-        shares = np.zeros(TINY.vocab_size)
-        for record in records_of(capture, prompts, manifest):
-            first = slice(0, record.targets.counts[0])
-            shares[record.targets.ids[first]] += np.exp(record.targets.logprobs[first]) / 40
-        tokens = encode("Say A:")
-        probs = np.exp(log_softmax(logits_of(tokens)[len(tokens) - 1]))
-        sigma = np.sqrt(probs * (1 - probs) / 4000)
-        assert (np.abs(shares - probs) < 5 * sigma + 1e-3).all()
-
-    def test_an_annotated_answer_draws_labels(self, capture):
-        record = records_of(capture, mixed_prompts(), self.MANIFEST)[-1]
-        positive, negative, newline = encode(" positive negative\n")
-        first = dict(zip(record.targets.ids, np.exp(record.targets.logprobs), strict=True))
-        assert set(record.targets.ids.tolist()) == {positive, negative, newline}
-        assert first[negative] > first[positive]  # 0.8 to 0.2, from 30 draws
-        assert record.targets.counts.tolist() == [2, 1]
-
-
-@pytest.mark.parametrize(
-    "change", [{"format": "json"}, {"teacher_prompt": "other"}, {"label_words": (" B", " A")}]
+from sentidistill_jax.data.teacher_cache import (
+    CacheError,
+    CacheRecord,
+    CacheWriter,
+    open_cache,
+    verify,
 )
-def test_other_prompts_are_not_taken_from_annotation(capture, change):
-    prompt = dataclasses.replace(icldist.build_prompt("sentiment", TEXTS[0], ()), **change)
-    (record,) = records_of(capture, [prompt])
-    assert record.targets.counts[0] >= make_manifest(1).top_k
+from sentidistill_jax.teacher.answers import CapturedAnswer
+from sentidistill_jax.teacher.capture import capture
 
-
-def test_a_label_that_annotation_lacks_is_an_error(capture):
-    text = UnlabelledText("id9", "mine", "Never seen.")
-    prompt = icldist.build_prompt("sentiment", text, DEMONSTRATIONS)
-    with pytest.raises(ValueError, match="needs the teacher's label of text id9 in task 'sentim"):
-        records_of(capture, [prompt])
-
-
-def test_keys_tell_teacher_prompts_apart(capture):
-    few, many = (
-        icldist.build_prompt("sentiment", TEXTS[0], DEMONSTRATIONS[:shots], JSON, student_shots=0)
-        for shots in (1, 2)
-    )
-    assert few.prompt == many.prompt
-    keys = {record.key for record in records_of(capture, [few, many])}
-    assert len(keys) == 2
-
-
-def test_sampled_answers_do_not_depend_on_their_neighbours(engine):
-    sampled = Capture(
-        engine,
-        TOKENIZER,
-        teacher_fingerprint="tiny",
-        sampling=SamplingConfig(temperature=1.0, max_new_tokens=5),
-        annotations={},
-        seed=3,
-    )
-    prompts = [free_prompt(number) for number in range(3)]
-    together = records_of(sampled, prompts)
-    reversed_order = records_of(sampled, prompts[::-1])[::-1]
-    for one, other in zip(together, reversed_order, strict=True):
-        np.testing.assert_array_equal(one.tokens, other.tokens)
-    assert len({tuple(record.tokens[record.completion_start :]) for record in together}) > 1
+PROMPTS = [Prompt("knowdist", "analyse/target", f"id{n}", f"{n}?", f"{n}?") for n in range(10)]
+MANIFEST = make_manifest(len(PROMPTS))  # shards for 3, 3, 3 and 1 prompts
+REJECTED = {1: "loop", 3: "empty", 4: "loop", 5: "copy", 8: "loop"}  # all of the second shard
+COUNTS = {"kept": 5, "loop": 3, "empty": 1, "copy": 1}
 
 
 class Stopped(Exception):
-    """As a scheduler would: between two shards."""
+    """A process that is killed there."""
 
 
-def test_interrupted_after_a_shard_it_goes_on_and_gives_the_same_bytes(
-    capture, tmp_path, monkeypatch
+class Teacher:
+    """Answers each prompt in its own way, latest first; an action may come before each answer."""
+
+    num_processes = 1
+    spans_processes = False
+
+    def __init__(self, before=lambda number: None, outcome=None):
+        self.asked: list[int] = []
+        self._before = before
+        self._outcome = outcome or outcome_of
+
+    def answers(self, prompts: Sequence[Prompt]) -> Iterator[tuple[int, CapturedAnswer]]:
+        for index in reversed(range(len(prompts))):
+            number = PROMPTS.index(prompts[index])
+            self._before(number)
+            self.asked.append(number)
+            yield index, CapturedAnswer(4, functools.partial(self._outcome, number))
+
+
+def outcome_of(number: int) -> CacheRecord | str:
+    if number in REJECTED:
+        return REJECTED[number]
+    rng = np.random.default_rng(number)
+    return random_record(rng, MANIFEST, prompt=3, completion=4, kind=f"of {number}")
+
+
+def files_of(directory: pathlib.Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """The files of a capture that nothing disturbs."""
+    assert capture(Teacher(), PROMPTS, tmp_path / "whole", MANIFEST) == COUNTS
+    return files_of(tmp_path / "whole")
+
+
+def test_records_are_those_of_the_kept_prompts_in_their_order(whole, tmp_path):
+    reader = open_cache(tmp_path / "whole")
+    assert [record.kind for record in reader] == [f"of {n}" for n in (0, 2, 6, 7, 9)]
+    assert [entry.num_records for entry in reader.manifest.shards] == [2, 0, 2, 1]
+    assert [dict(entry.rejected) for entry in reader.manifest.shards] == [
+        {"loop": 1}, {"empty": 1, "loop": 1, "copy": 1}, {"loop": 1}, {},
+    ]  # fmt: skip
+    assert not verify(tmp_path / "whole").problems
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_stopped_before_any_answer_it_redoes_one_shard_and_leaves_the_same_files(
+    whole, tmp_path, number
 ):
-    prompts = [
-        *(free_prompt(number) for number in range(3)),
-        *(icldist.build_prompt("sentiment", text, DEMONSTRATIONS, JSON) for text in TEXTS),
-        icldist.build_prompt("sentiment", TEXTS[1], ()),
-        free_prompt(3),
-    ]
-    manifest = make_manifest(len(prompts), vocab_size=TINY.vocab_size)
-    capture.run(prompts, tmp_path / "whole", manifest)
-
-    asked: list[int] = []
-    answers = capture.answers
-
-    def counted(some, manifest):
-        if len(asked) == 3:
+    def stop(at):
+        if at == number:
             raise Stopped
-        asked.extend(range(len(some)))
-        return answers(some, manifest)
+
+    directory = tmp_path / "resumed"
+    first = Teacher(stop)
+    with pytest.raises(Stopped):
+        capture(first, PROMPTS, directory, MANIFEST)
+    assert "manifest.json" not in files_of(directory)
+    second = Teacher()
+    assert capture(second, PROMPTS, directory, MANIFEST) == COUNTS
+    assert files_of(directory) == whole
+    redone = set(first.asked) & set(second.asked)
+    assert set(first.asked) | set(second.asked) == set(range(10))
+    assert {one // 3 for one in redone} <= {number // 3}
+
+
+def test_stopped_while_a_shard_is_written_it_leaves_the_same_files(whole, tmp_path, monkeypatch):
+    """Its file may be there already; without its log it does not count."""
+    directory, put = tmp_path / "resumed", CacheWriter.put
+
+    def stop_at_the_log(self, path, content):
+        if path.name == "shard-00002-of-00004.json":
+            raise Stopped
+        put(self, path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(capture, "answers", counted)
+        patch.setattr(CacheWriter, "put", stop_at_the_log)
         with pytest.raises(Stopped):
-            capture.run(prompts, tmp_path / "resumed", manifest)
-    assert len(list((tmp_path / "resumed").glob("shard-0000?-of-00003"))) == 1
-    capture.run(prompts, tmp_path / "resumed", manifest)
-
-    files = {
-        name: {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
-        for name in ("whole", "resumed")
-    }
-    assert files["resumed"] == files["whole"]
-    reader = open_cache(tmp_path / "resumed")
-    assert [reader[i].prompt_id for i in range(7)] == [prompt.id for prompt in prompts]
-    verify(tmp_path / "resumed")
+            capture(Teacher(), PROMPTS, directory, MANIFEST)
+    teacher = Teacher()
+    assert capture(teacher, PROMPTS, directory, MANIFEST) == COUNTS
+    assert sorted(teacher.asked) == [6, 7, 8, 9]
+    assert files_of(directory) == whole
 
 
-def test_what_the_encoding_thread_refuses_stops_the_capture(capture, tmp_path, monkeypatch):
-    def refuse(answered, manifest):
+def test_a_finished_capture_asks_nothing_and_counts_the_same(whole, tmp_path):
+    teacher = Teacher()
+    assert capture(teacher, PROMPTS, tmp_path / "whole", MANIFEST) == COUNTS
+    assert not teacher.asked and files_of(tmp_path / "whole") == whole
+
+
+def test_a_shard_is_on_the_disk_before_the_next_is_begun(tmp_path):
+    """Or a kill would cost two shards."""
+    directory, missing = tmp_path / "cache", []
+
+    def look(number):
+        missing.append(CacheWriter(directory, MANIFEST).missing_shards())
+
+    capture(Teacher(look), PROMPTS, directory, MANIFEST)
+    assert missing == [[0, 1, 2, 3]] * 3 + [[1, 2, 3]] * 3 + [[2, 3]] * 3 + [[3]]
+
+
+def test_what_the_encoding_thread_refuses_stops_the_capture(tmp_path):
+    def refuse(number):
         raise ValueError("refused")
 
-    monkeypatch.setattr(capture, "record", refuse)
     with pytest.raises(ValueError, match="refused"):
-        capture.run([free_prompt(0)], tmp_path / "cache", make_manifest(1))
-    assert not list((tmp_path / "cache").glob("shard-*"))
+        capture(Teacher(outcome=refuse), PROMPTS, tmp_path, MANIFEST)
+    assert not list(tmp_path.glob("shard-*"))
 
 
-def test_a_shard_is_on_the_disk_before_the_next_is_begun(capture, tmp_path, monkeypatch):
-    """Or a kill would cost two shards."""
-    prompts = [free_prompt(number) for number in range(7)]
-    manifest = make_manifest(7)
-    seen = []
-    answers = capture.answers
-
-    def watched(some, manifest):
-        seen.append(CacheWriter(tmp_path / "cache", manifest).missing_shards())
-        return answers(some, manifest)
-
-    monkeypatch.setattr(capture, "answers", watched)
-    capture.run(prompts, tmp_path / "cache", manifest)
-    assert seen == [[0, 1, 2], [1, 2], [2]]
-
-
-def test_a_line_ends_with_any_token_that_ends_in_a_newline():
-    tokenizer = byte_tokenizer(["oneĊ", "twoĊs"])
-    texts = [tokenizer.decode([token]) for token in line_ends(tokenizer)]
-    assert sorted(texts) == ["\n", " one\n", " two\n"]
+def test_a_teacher_that_says_nothing_worth_learning_is_an_error_each_time(tmp_path):
+    for _ in range(2):
+        teacher = Teacher(outcome=lambda number: "empty")
+        with pytest.raises(ValueError, match=r"none of the teacher's 10 .* \({'empty': 10}\)"):
+            capture(teacher, PROMPTS, tmp_path, MANIFEST)
+        with pytest.raises(CacheError, match="manifest.json is missing"):
+            open_cache(tmp_path)
+    assert not teacher.asked

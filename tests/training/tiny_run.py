@@ -13,8 +13,8 @@ from sentidistill_jax.export import export
 from sentidistill_jax.models.load import LoadedModel, load_tokenizer, tokenizer_fingerprint
 from sentidistill_jax.settings import Config
 from sentidistill_jax.sharding import make_mesh
-from sentidistill_jax.stages.students import initial_student
 from sentidistill_jax.training import train as train_module
+from sentidistill_jax.training.student import Cut, load_student
 from sentidistill_jax.training.train import CacheSource, TrainSettings
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -69,7 +69,14 @@ def train(
     mesh = make_mesh(config.mesh)
     sources = [one if isinstance(one, CacheSource) else CacheSource(one) for one in caches]
     return train_module.train(
-        initial_student(config, mesh, student_caches or [one.directory for one in sources]),
+        load_student(
+            config.student.source,
+            Cut.of(config.student),
+            mesh,
+            student_caches or [one.directory for one in sources],
+            dtype=config.student.dtype,
+            remat=config.student.remat,
+        ),
         sources,
         TrainSettings.of(config),
         workdir,

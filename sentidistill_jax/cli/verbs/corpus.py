@@ -16,12 +16,11 @@ def _flags(values: flags.FlagValues) -> None:
 
 def _run(values: flags.FlagValues) -> None:
     from sentidistill_jax.stages import corpus
-    from sentidistill_jax.stages.teacher import load_teacher
 
     config, workdir = values.config, common.workdir(values)
     corpus.check_stage(config)
     corpus.prepare_texts(config, workdir)
-    corpus.annotate(config, workdir, lambda: load_teacher(config, workdir))
+    corpus.annotate(config, workdir)
     corpus.build_prompts(config, workdir)
 
 

@@ -24,18 +24,16 @@ def _flags(values: flags.FlagValues) -> None:
         "against", None, "Name of other scores of this workdir to test against.",
         flag_values=values,
     )  # fmt: skip
-    flags.DEFINE_enum("format", "markdown", FORMATS, "Of the table.", flag_values=values)
+    flags.DEFINE_enum("format", "markdown", FORMATS, "Format of the table.", flag_values=values)
 
 
 def _run(values: flags.FlagValues) -> None:
-    from sentidistill_jax.distributed import is_leader
+    from sentidistill_jax.distributed import is_process_zero
     from sentidistill_jax.reporting.runs import read_scores
     from sentidistill_jax.reporting.tables import table
+    from sentidistill_jax.settings import sentibench_dir
     from sentidistill_jax.stages import evaluate
-    from sentidistill_jax.stages.corpus import sentibench_dir
     from sentidistill_jax.stages.report import against, check_reference
-    from sentidistill_jax.stages.students import take_whole
-    from sentidistill_jax.stages.teacher import load_teacher
 
     config, workdir = values.config, common.workdir(values)
     name = values.name or values.model.rstrip("/").split("/")[-1]
@@ -46,20 +44,18 @@ def _run(values: flags.FlagValues) -> None:
         check_reference(workdir, name, values.against)
 
     if values.model == "teacher":
-        evaluate.evaluate_teacher(config, workdir, lambda: load_teacher(config, workdir))
+        evaluate.evaluate_teacher(config, workdir)
     elif values.model == "endpoint":
         evaluate.evaluate_endpoint(name, config, workdir)
     else:
-        config = config.copy_and_resolve_references()
-        take_whole(config.student, values.model)
-        evaluate.evaluate_student(name, config, workdir)
-    if not is_leader():
+        evaluate.evaluate_student(name, config, workdir, source=values.model)
+    if not is_process_zero():
         return
     models = read_scores([workdir.root])
     print(table(models, values.format))
     if values.against:
         print(f"\n{name} against {values.against}: difference in F1, points, and its p-value")
-        tests = against(workdir.root, name, values.against, sentibench_dir(config))
+        tests = against(workdir.root, name, values.against, sentibench_dir(config.texts))
         for set_name, test in tests.items():
             if test is None:
                 print(f"{set_name:32} cannot be paired: other examples or other gold answers")

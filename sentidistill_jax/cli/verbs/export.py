@@ -16,17 +16,17 @@ def _flags(values: flags.FlagValues) -> None:
     )  # fmt: skip
     flags.DEFINE_string("output", None, "Directory to write.", required=True, flag_values=values)
     flags.DEFINE_enum(
-        "dtype", "float32", ["float32", "bfloat16"], "Of the weights.", flag_values=values
+        "dtype", "float32", ["float32", "bfloat16"], "Dtype of the weights.", flag_values=values
     )
 
 
 def _run(values: flags.FlagValues) -> None:
-    from sentidistill_jax.distributed import is_leader
+    from sentidistill_jax.distributed import is_process_zero
     from sentidistill_jax.stages.export import export_student
 
     output = pathlib.Path(values.output)
     export_student(values.model, common.workdir(values), output, dtype=values.dtype)
-    if is_leader():
+    if is_process_zero():
         print(output)
 
 

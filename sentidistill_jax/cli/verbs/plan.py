@@ -39,10 +39,15 @@ def _flags(values: flags.FlagValues) -> None:
     flags.DEFINE_bool(
         "fallbacks", True, "Try changes where the config does not fit.", flag_values=values
     )
-    flags.DEFINE_float("price", 0.0, "Of one chip for one hour.", 0.0, flag_values=values)
-    flags.DEFINE_string("currency", "", "Of --price.", flag_values=values)
+    flags.DEFINE_float("price", 0.0, "Price of one chip for one hour.", 0.0, flag_values=values)
+    flags.DEFINE_string("currency", "", "Currency of --price.", flag_values=values)
     flags.DEFINE_string("output", "", "JSON file for the plan.", flag_values=values)
-    flags.DEFINE_string("cache_dir", "", "Of compiled reports.", flag_values=values)
+    flags.DEFINE_string(
+        "cache_dir",
+        "",
+        "Where compiled reports are kept.",
+        flag_values=values,
+    )
 
 
 def _run(values: flags.FlagValues) -> None:

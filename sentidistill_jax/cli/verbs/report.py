@@ -20,7 +20,7 @@ def _flags(values: flags.FlagValues) -> None:
         "output", None, "Folder that gets the files; by default report/ in the first run.",
         flag_values=values,
     )  # fmt: skip
-    flags.DEFINE_enum("format", "markdown", FORMATS, "Of the table.", flag_values=values)
+    flags.DEFINE_enum("format", "markdown", FORMATS, "Format of the table.", flag_values=values)
     flags.DEFINE_string(
         "reference", None, "Model that the others are compared with; by default the first.",
         flag_values=values,

@@ -30,7 +30,7 @@ def _flags(values: flags.FlagValues) -> None:
 
 def _run(values: flags.FlagValues) -> None:
     if values.verify is not None or values.inspect is not None:
-        from sentidistill_jax.stages.cache_report import inspect_cache, verify_cache
+        from sentidistill_jax.reporting.cache_report import inspect_cache, verify_cache
 
         if values.verify is not None:
             print(verify_cache(pathlib.Path(values.verify)))
@@ -40,9 +40,8 @@ def _run(values: flags.FlagValues) -> None:
     if values.config is None:
         common.load_default(_CONFIG)  # says what is missing
     from sentidistill_jax.stages.teach import teach
-    from sentidistill_jax.stages.teacher import Teacher
 
-    teach(values.config, common.workdir(values), lambda: Teacher.load(values.config))
+    teach(values.config, common.workdir(values))
 
 
 VERB = Verb(_flags, _run)

@@ -17,7 +17,7 @@ def _flags(values: flags.FlagValues) -> None:
 
 def _run(values: flags.FlagValues) -> None:
     keep_freed_memory()
-    from sentidistill_jax.stages.students import train_student
+    from sentidistill_jax.stages.train import train_student
 
     print(train_student(values.config, common.workdir(values)))
 

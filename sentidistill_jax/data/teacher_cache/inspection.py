@@ -56,7 +56,7 @@ def verify(directory: str | os.PathLike[str]) -> VerifyReport:
     for shard, entry in enumerate(manifest.shards):
         if sha256_of(directory / entry.name) != entry.sha256:
             problems.append(f"{entry.name}: its SHA-256 is not the one in the manifest")
-        for index in range(*manifest.shard_range(shard)):
+        for index in reader.shard_records(shard):
             try:
                 record = reader[index]
             except CacheError as error:

@@ -18,7 +18,7 @@ import numpy as np
 from sentidistill_jax import __version__
 from sentidistill_jax.data.teacher_cache.records import KEY_BYTES, CacheRecord
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST_NAME = "manifest.json"
 MODES = ("top_k", "top_p", "sampled")
 TEXT_MODE = "text"  # a teacher that gave its text alone: no choice, but what is found
@@ -46,6 +46,8 @@ class ShardEntry:
     num_bytes: int  # size of the shard file
     sha256: str  # of the shard file
     log_sha256: str  # of the shard's log, which holds its keys and lengths
+    num_records: int
+    rejected: Mapping[str, int]  # reason -> prompts of the shard whose answers were not kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +63,8 @@ class CacheManifest:
     mode: str  # one of MODES, or TEXT_MODE
     temperatures: tuple[float, ...]  # of the tail columns; the first is 1
     codec: str  # one of CODECS
-    num_records: int
-    records_per_shard: int
+    num_prompts: int  # asked of the teacher; of each there is one record, or a reason for none
+    records_per_shard: int  # at most: a shard is for so many prompts
     config: Mapping[str, Any]  # the capture's full config
     top_p: float | None = None  # mode top_p: the mass a set must cover
     num_draws: int | None = None  # mode sampled: draws per position
@@ -82,7 +84,7 @@ class CacheManifest:
             f"2 to {MAX_VOCAB_SIZE}",
         )
         _require(1 <= self.top_k <= self.vocab_size, "top_k", self.top_k, "1 to vocab_size")
-        _require(self.num_records >= 1, "num_records", self.num_records, "at least 1")
+        _require(self.num_prompts >= 1, "num_prompts", self.num_prompts, "at least 1")
         _require(
             self.records_per_shard >= 1, "records_per_shard", self.records_per_shard, "at least 1"
         )
@@ -114,16 +116,21 @@ class CacheManifest:
     @property
     def num_shards(self) -> int:
         """Number of shard files."""
-        return math.ceil(self.num_records / self.records_per_shard)
+        return math.ceil(self.num_prompts / self.records_per_shard)
+
+    @property
+    def num_records(self) -> int:
+        """Number of records in the finished shards."""
+        return sum(entry.num_records for entry in self.shards)
 
     def shard_name(self, shard: int) -> str:
         """File name of a shard."""
         return f"shard-{shard:05d}-of-{self.num_shards:05d}"
 
     def shard_range(self, shard: int) -> tuple[int, int]:
-        """First record index of a shard, and the one after its last."""
+        """Index of the first prompt that a shard is for, and the one after its last."""
         start = shard * self.records_per_shard
-        return start, min(start + self.records_per_shard, self.num_records)
+        return start, min(start + self.records_per_shard, self.num_prompts)
 
     def temperature_index(self, temperature: float) -> int:
         """Column of `tail_logprobs` that belongs to a temperature.
@@ -240,6 +247,7 @@ class ShardLog:
     lengths: np.ndarray  # int32 [records], tokens
     completion_lengths: np.ndarray  # int32 [records]
     keys: np.ndarray  # uint8 [records, KEY_BYTES]
+    rejected: Mapping[str, int]  # reason -> prompts of the shard whose answers were not kept
 
     @classmethod
     def of(
@@ -248,6 +256,7 @@ class ShardLog:
         shard: int,
         file: pathlib.Path,
         records: Sequence[RecordSummary],
+        rejected: Mapping[str, int],
     ) -> "ShardLog":
         """Describes the shard that `file` holds."""
         kinds = tuple(sorted({record.kind for record in records}))
@@ -256,12 +265,13 @@ class ShardLog:
             shard=shard,
             num_bytes=file.stat().st_size,
             sha256=sha256_of(file),
-            max_entries=max(record.max_entries for record in records),
+            max_entries=max((record.max_entries for record in records), default=0),
             kinds=kinds,
             kind_ids=np.array([kinds.index(record.kind) for record in records], np.int32),
             lengths=np.array([record.length for record in records], np.int32),
             completion_lengths=np.array([r.completion_length for r in records], np.int32),
             keys=np.frombuffer(b"".join(r.key for r in records), np.uint8).reshape(-1, KEY_BYTES),
+            rejected=dict(rejected),
         )
 
     def to_bytes(self) -> bytes:

@@ -51,13 +51,18 @@ class CacheReader:
         )  # int32 [records], into kinds
         self.keys = np.concatenate([log.keys for log in logs])  # uint8 [records, KEY_BYTES]
         self._codec = make_codec(manifest)
+        self._ends = np.cumsum([len(log.lengths) for log in logs])  # one past each shard's last
         # With the range in the name, a file is not opened before a record of it is read.
         self._source = array_record_data_source.ArrayRecordDataSource(
-            [f"{directory / manifest.shard_name(log.shard)}[0:{len(log.lengths)}]" for log in logs]
+            [
+                f"{directory / manifest.shard_name(log.shard)}[0:{len(log.lengths)}]"
+                for log in logs
+                if len(log.lengths)
+            ]
         )
 
     def __len__(self) -> int:
-        return self.manifest.num_records
+        return len(self.lengths)
 
     def __getitem__(self, index: int) -> CacheRecord:
         """Reads, checks and decodes a record.
@@ -80,6 +85,11 @@ class CacheReader:
         for start in range(0, len(self), _READ_AHEAD):
             yield from self.__getitems__(range(start, min(start + _READ_AHEAD, len(self))))
 
+    def shard_records(self, shard: int) -> range:
+        """Indices of the records of a shard."""
+        end = int(self._ends[shard])
+        return range(int(self._ends[shard - 1]) if shard else 0, end)
+
     def targets_bytes(self, index: int) -> int:
         """Size of the encoded targets of a record; raises as reading the record does."""
         return self._read(index)[1].targets_bytes
@@ -95,9 +105,9 @@ class CacheReader:
                 raise CacheError(f"its key is {header.key.hex()}, not the one in the log")
         # RuntimeError and IndexError: array_record's own checks of the file.
         except (CacheError, RuntimeError, IndexError) as error:
-            shard = self.manifest.shard_name(index // self.manifest.records_per_shard)
+            shard = int(np.searchsorted(self._ends, index, side="right"))
             raise CacheError(
-                f"{shard}, record {index}: damaged ({error}); "
+                f"{self.manifest.shard_name(shard)}, record {index}: damaged ({error}); "
                 "delete the shard and run the capture again."
             ) from error
         return data, header

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 
@@ -25,6 +26,7 @@ from sentidistill_jax.data.teacher_cache.manifest import (
     seal,
     sha256_of,
     sync,
+    unseal,
 )
 from sentidistill_jax.data.teacher_cache.records import KEY_BYTES, CacheRecord
 
@@ -35,8 +37,9 @@ _MASS_ERROR = 1e-3  # float32 sums over a vocabulary stay well below
 class CacheWriter:
     """Writes the shards of one cache; any process may write any shard, in any order.
 
-    A shard holds a fixed range of record indices, so its bytes depend on neither how many processes
-    there are nor which of them wrote it. Each process may open the same directory.
+    A shard is for a fixed range of prompts and holds the records of those that have one, so its
+    bytes depend on neither how many processes there are nor which of them wrote it. Each process
+    may open the same directory.
     """
 
     def __init__(self, directory: str | os.PathLike[str], manifest: CacheManifest):
@@ -58,7 +61,7 @@ class CacheWriter:
             self._refuse_other_plan(file)
 
     def shard_range(self, shard: int) -> tuple[int, int]:
-        """First record index of a shard, and the one after its last."""
+        """Index of the first prompt that a shard is for, and the one after its last."""
         return self.manifest.shard_range(shard)
 
     def missing_shards(self) -> list[int]:
@@ -94,11 +97,24 @@ class CacheWriter:
             builder.add(index, record)
         builder.finish()
 
+    def counts(self) -> Counter[str]:
+        """Prompts of the shards that are there: `kept`, and those that are not by reason.
+
+        Raises:
+          FileNotFoundError: If a shard is missing.
+          CacheError: If the log of one is damaged.
+        """
+        counts: Counter[str] = Counter()
+        for shard in range(self.manifest.num_shards):
+            log = read_log(self.directory / self.manifest.shard_name(shard))
+            counts.update(log.rejected, kept=len(log.lengths))
+        return counts
+
     def finish(self) -> CacheManifest:
         """Writes the manifest; called by one process, after all have written their shards.
 
         Raises:
-          CacheError: If shards are missing.
+          CacheError: If shards are missing, or there is no record in any.
         """
         logs = self._finished_logs()
         missing = [shard for shard, log in enumerate(logs) if log is None]
@@ -106,17 +122,25 @@ class CacheWriter:
             raise CacheError(
                 f"{self.directory} misses shards {missing} of {len(logs)}; write them first."
             )
-        entries = tuple(
-            ShardEntry(name, log.num_bytes, log.sha256, sha256_of(log_path(self.directory / name)))
-            for log in logs
-            if log is not None
-            for name in [self.manifest.shard_name(log.shard)]
-        )
+        entries = tuple(self._entry(log) for log in logs if log is not None)
         manifest = dataclasses.replace(self.manifest, shards=entries)
+        if not manifest.num_records:
+            raise CacheError(f"{self.directory} holds no record; capture answers worth keeping.")
         self.put(self.directory / MANIFEST_NAME, seal(manifest.to_dict()))
         for leftover in self.directory.glob(f"{_TEMPORARY}*"):  # of killed processes
             leftover.unlink()
         return manifest
+
+    def _entry(self, log: ShardLog) -> ShardEntry:
+        file = self.directory / self.manifest.shard_name(log.shard)
+        return ShardEntry(
+            name=file.name,
+            num_bytes=log.num_bytes,
+            sha256=log.sha256,
+            log_sha256=sha256_of(log_path(file)),
+            num_records=len(log.lengths),
+            rejected=log.rejected,
+        )
 
     def _finished_logs(self) -> list[ShardLog | None]:
         with futures.ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
@@ -132,10 +156,10 @@ class CacheWriter:
 
     def _refuse_other_plan(self, log_file: pathlib.Path) -> None:
         try:
-            log = ShardLog.from_bytes(log_file.read_bytes(), log_file.name)
+            plan = unseal(log_file.read_bytes(), log_file.name)["plan"]
         except CacheError:
             return  # the shard counts as missing
-        problems = differences(log.plan, self._plan)
+        problems = differences(plan, self._plan)
         if problems:
             raise CacheMismatchError(
                 self.directory, [f"{log_file.name} is of another cache", *problems]
@@ -164,12 +188,13 @@ class ShardBuilder:
         self._start, stop = writer.shard_range(shard)
         self._encoded: list[bytes | None] = [None] * (stop - self._start)
         self._summaries: list[RecordSummary | None] = [None] * (stop - self._start)
+        self._rejected: Counter[str] = Counter()
 
     def add(self, index: int, record: CacheRecord) -> None:
         """Checks and encodes a record.
 
         Args:
-          index: Within the shard.
+          index: Of its prompt, within the shard.
           record: The record.
 
         Raises:
@@ -179,18 +204,22 @@ class ShardBuilder:
         self._encoded[index] = encode_record(record, self._codec)
         self._summaries[index] = RecordSummary.of(record)
 
+    def reject(self, reason: str) -> None:
+        """Counts a prompt of the shard that has no record."""
+        self._rejected[reason] += 1
+
     def finish(self) -> None:
         """Writes the shard and its log, replacing them if they are there.
 
         Raises:
-          ValueError: If a record was not added.
+          ValueError: If a prompt has neither a record nor a reason for having none.
         """
         encoded = [data for data in self._encoded if data is not None]
         summaries = [summary for summary in self._summaries if summary is not None]
-        if len(encoded) < len(self._encoded):
+        if len(encoded) + self._rejected.total() != len(self._encoded):
             raise ValueError(
-                f"shard {self._shard} got {len(encoded)} records, expected {len(self._encoded)}; "
-                "add one for every index."
+                f"shard {self._shard} got {len(encoded)} records and {self._rejected.total()}"
+                f" rejected prompts, expected {len(self._encoded)} in all; add or reject each once."
             )
 
         def write(path: pathlib.Path) -> None:
@@ -202,7 +231,7 @@ class ShardBuilder:
 
         file = self._writer.directory / self.manifest.shard_name(self._shard)
         self._writer.put(file, write)
-        log = ShardLog.of(self.manifest.plan(), self._shard, file, summaries)
+        log = ShardLog.of(self.manifest.plan(), self._shard, file, summaries, self._rejected)
         self._writer.put(log_path(file), log.to_bytes())
 
 

@@ -1,7 +1,7 @@
-"""What a cache keeps of an answer of which the teacher's words are known and not its tokens.
+"""Cache records of answers whose distributions nobody listed: the text, and labels as known.
 
-Its text becomes tokens of the student. An answer of label words also has the teacher's opinion of
-them, which is one of words, in whatever tokens they are read.
+An answer of label words also has the teacher's opinion of them, which is one of words, in whatever
+tokens they are read.
 """
 
 import numpy as np
@@ -14,11 +14,13 @@ from sentidistill_jax.data.teacher_cache import (
     SparseTargets,
     record_key,
 )
-from sentidistill_jax.inference.label_scoring import encode, encode_prompt
+from sentidistill_jax.inference.tokens import encode, encode_prompt
 from sentidistill_jax.teacher.answers import Annotations, FixedAnswer, fixed_answer
 
-# Outside what a record without lists says: a student's mass there costs, but not infinitely.
+# Outside what is stated: a student's mass there costs, but not infinitely.
 _TAIL_MASS = 1e-4
+
+Targets = tuple[SparseTargets, LabelTargets | None]
 
 
 def written_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> np.ndarray:
@@ -26,10 +28,16 @@ def written_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> np.ndarray:
     return np.concatenate([encode(tokenizer, text), encode(tokenizer, "\n")])
 
 
-def stated_targets(
-    completion: np.ndarray, answer: FixedAnswer | None
-) -> tuple[SparseTargets, LabelTargets | None]:
-    """Targets that nobody listed: the text itself, and the labels as annotated or computed."""
+def one_hot_targets(
+    completion: np.ndarray, answer: FixedAnswer | None, *, num_temperatures: int = 1
+) -> Targets:
+    """Targets of near certainty: each token itself, and the labels as annotated or computed.
+
+    Args:
+      completion: Tokens, int32 [completion].
+      answer: The labels at their position, if it has some.
+      num_temperatures: Columns of the tail.
+    """
     ids = [np.array([token]) for token in completion]
     logprobs = [np.zeros((1,)) for _ in completion]
     if answer is not None and len(answer.label_ids):
@@ -40,7 +48,7 @@ def stated_targets(
         counts=np.array([len(row) for row in ids], np.int32),
         ids=np.concatenate(ids).astype(np.int32),
         logprobs=(np.concatenate(logprobs) + kept).astype(np.float32),
-        tail_logprobs=np.full((len(ids), 1), np.log(_TAIL_MASS), np.float32),
+        tail_logprobs=np.full((len(ids), num_temperatures), np.log(_TAIL_MASS), np.float32),
     )
     if answer is None or not len(answer.label_ids):
         return targets, None
@@ -52,10 +60,13 @@ def make_record(
     tokenizer: PreTrainedTokenizerBase,
     prompt: Prompt,
     completion: np.ndarray,
-    targets: tuple[SparseTargets, LabelTargets | None],
+    targets: Targets,
     teacher_fingerprint: str,
 ) -> CacheRecord:
-    """The record of a prompt and its completion, int32 [completion], in the student's tokens."""
+    """The record of a prompt and its completion, int32 [completion], in the tokens of a tokenizer.
+
+    The student reads `prompt.prompt`, and the teacher has read `prompt.teacher_prompt`.
+    """
     student_prompt = encode_prompt(tokenizer, prompt.prompt)
     teacher_prompt = encode_prompt(tokenizer, prompt.teacher_prompt)
     tokens = np.concatenate([student_prompt, completion]).astype(np.int32)
@@ -81,7 +92,7 @@ def text_record(
 
     Args:
       tokenizer: The student's.
-      prompt: Of a corpus.
+      prompt: One of the corpus.
       written: What the teacher answered on its line; None where the answer is fixed.
       annotations: The teacher's calibrated opinions, for fixed answers.
       teacher_fingerprint: Hash of its weights.
@@ -91,5 +102,5 @@ def text_record(
     if answer is not None:
         completion = answer.tokens.astype(np.int32)
     return make_record(
-        tokenizer, prompt, completion, stated_targets(completion, answer), teacher_fingerprint
+        tokenizer, prompt, completion, one_hot_targets(completion, answer), teacher_fingerprint
     )

@@ -1,4 +1,4 @@
-"""What `sentidistill teach --verify` and `--inspect` say about a teacher cache on disk."""
+"""A teacher cache on disk as `sentidistill teach --verify` and `--inspect` show it."""
 
 import pathlib
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from sentidistill_jax.models.load import load_tokenizer, tokenizer_fingerprint
 
 
 def verify_cache(directory: pathlib.Path) -> str:
-    """Checks every shard, record, key and checksum; returns a summary.
+    """Checks every shard, record, key and checksum of a cache; returns a summary.
 
     Raises:
       FileNotFoundError: If there is no cache.
@@ -31,7 +31,7 @@ def verify_cache(directory: pathlib.Path) -> str:
 
 
 def inspect_cache(directory: pathlib.Path) -> str:
-    """Manifest, statistics with a histogram, and some records, in words where possible.
+    """Manifest, statistics with a histogram, and some records of a cache, in words where possible.
 
     Raises:
       FileNotFoundError: If there is no cache.

@@ -1,13 +1,10 @@
-"""Log-probabilities of label words after a prompt: what label tasks are answered with."""
+"""Texts to token ids: a text as it stands, a prompt, and the label words of a task."""
 
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
-from tqdm import tqdm
+from jaxtyping import Int
 from transformers import PreTrainedTokenizerBase
-
-from sentidistill_jax.inference.engine import Engine, ScoreRequest
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> Int[np.ndarray, " seq"]:
@@ -44,37 +41,11 @@ def label_ids(
     return ids
 
 
-def score_labels(
-    engine: Engine,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
-    label_words: Sequence[str],
-    *,
-    progress: str | None = None,
-) -> Float[np.ndarray, "prompts labels"]:
-    """Scores every label word as the next word of every prompt.
-
-    Args:
-      engine: Runs the model; a beginning that all prompts share is read once.
-      tokenizer: Its tokenizer.
-      prompts: Texts that end right before the answer.
-      label_words: With the leading space where the prompt ends without one.
-      progress: Name of a progress bar; none without.
-
-    Returns:
-      Full-vocabulary logprobs of the words' first tokens, float32.
-
-    Raises:
-      ValueError: If a label word is empty, or two begin with the same token.
-    """
-    ids = label_ids(tokenizer, label_words)
-    requests = []
-    for prompt in prompts:
-        tokens = encode_prompt(tokenizer, prompt)
-        requests.append(ScoreRequest(tokens, len(tokens), 1, ids[None]))
-    scores = np.zeros((len(prompts), len(ids)), np.float32)
-    with tqdm(total=len(prompts), desc=progress, unit="text", disable=progress is None) as bar:
-        for index, distribution in engine.score(requests, k=1):
-            scores[index] = distribution.chosen_logprobs[0]
-            bar.update()
-    return scores
+def line_ends(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Tokens that end a line, ascending: a newline, and what has one at its end, such as two."""
+    ends = {int(encode(tokenizer, "\n")[-1])}
+    for piece, token in tokenizer.get_vocab().items():
+        # Byte-level vocabularies write a newline as this letter, which others hold as itself.
+        if piece.endswith(("\n", "Ċ")) and str(tokenizer.decode([token])).endswith("\n"):
+            ends.add(token)
+    return sorted(ends)

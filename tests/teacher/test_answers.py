@@ -1,6 +1,6 @@
 import pytest
 
-from sentidistill_jax.teacher.filters import reject_reason
+from sentidistill_jax.teacher.answers import reject_reason
 
 
 @pytest.mark.parametrize(

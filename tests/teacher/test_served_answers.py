@@ -15,7 +15,9 @@ from sentidistill_jax.endpoint.journal import Journal
 from sentidistill_jax.endpoint.settings import EndpointError, EndpointSettings
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.teacher.annotate import Annotation
-from sentidistill_jax.teacher.server_capture import ServerCapture
+from sentidistill_jax.teacher.answers import CaptureJob
+from sentidistill_jax.teacher.capture import capture
+from sentidistill_jax.teacher.served_answers import ServedAnswers
 
 TOKENIZER = byte_tokenizer(["positive", "negative"])
 MODEL = ToyModel(TOKENIZER)
@@ -57,26 +59,20 @@ def encode(text):
     return TOKENIZER(text)["input_ids"]
 
 
-def capture_of(server, journal, **settings):
+def answers_of(server, journal, **settings):
     journal = journal if isinstance(journal, Journal) else Journal(journal)
     settings = {"api_key_env": "", "retries": 0, "top_logprobs": 8} | settings
-    return ServerCapture(
-        Endpoint(EndpointSettings(server.url, **settings), journal),
-        TOKENIZER,
-        sampling=SamplingConfig(max_new_tokens=40),
-        annotations=ANNOTATIONS,
-        top_k=TOP_K,
-        seed=0,
-    )
+    job = CaptureJob({"id0": TEXT.text}, ANNOTATIONS, SamplingConfig(max_new_tokens=40), seed=0)
+    endpoint = Endpoint(EndpointSettings(server.url, **settings), journal)
+    return ServedAnswers(endpoint, TOKENIZER, job, top_k=TOP_K)
 
 
-def write(capture, kept, directory, **changes):
+def write(answers, prompts, directory, **changes):
+    """Records by the id of their prompt, and counts of all prompts."""
     fields = dict(vocab_size=len(TOKENIZER), top_k=TOP_K, temperatures=(1.0,))
-    manifest = make_manifest(len(kept), **fields | changes)
-    capture.write(kept, directory, manifest)
-    reader = open_cache(directory)
+    counts = capture(answers, prompts, directory, make_manifest(len(prompts), **fields | changes))
     assert not verify(directory).problems
-    return {kept[i].id: reader[i] for i in range(len(kept))}
+    return {record.prompt_id: record for record in open_cache(directory)}, counts
 
 
 def assert_is_the_model(record, prompt, completion, forced):
@@ -108,17 +104,17 @@ def assert_is_the_model(record, prompt, completion, forced):
 def test_lists_of_every_style_become_the_models_distributions(style, tmp_path):
     with serving(MODEL) as server:
         server.style = style
-        capture = capture_of(server, tmp_path / "journal.jsonl")
-        assert capture.offer.token_targets
-        assert capture.offer.prompt_logprobs == (style == "vllm")
-        kept, counts = capture.ask([*PROMPTS, DULL], {"id0": TEXT.text})
+        answers = answers_of(server, tmp_path / "journal.jsonl")
+        assert answers.capabilities.token_targets
+        assert answers.capabilities.prompt_logprobs == (style == "vllm")
+        answers.ask([*PROMPTS, DULL])
         asked = len(server.asked)
-    assert kept == list(PROMPTS)
-    assert counts == {"kept": 4, "empty": 1}
     # 2 texts and 1 field to probe; 2 answers; then position by position, or all of a prompt at
     # once: the newline after the answer that lists do not have, " negative\n", " no\n".
     assert asked == 3 + 2 + (2 if style == "vllm" else 1 + 2 + 3)
-    records = write(capture, kept, tmp_path / "cache")  # the server is gone
+    records, counts = write(answers, [*PROMPTS, DULL], tmp_path / "cache")  # the server is gone
+    assert list(records) == [prompt.id for prompt in PROMPTS]
+    assert counts == {"kept": 4, "empty": 1}
 
     assert_is_the_model(records[FREE.id], FREE, " a warm and witty film\n", {})
     assert records[FREE.id].labels is None
@@ -137,13 +133,13 @@ def test_lists_of_every_style_become_the_models_distributions(style, tmp_path):
 def test_without_lists_the_text_alone_is_kept(tmp_path):
     with serving(MODEL) as server:
         server.lists_logprobs = False
-        capture = capture_of(server, tmp_path / "journal.jsonl")
-        assert not capture.offer.token_targets
-        assert capture.offer.reason == "the server gives no logprobs"
-        kept, counts = capture.ask([*PROMPTS, DULL], {"id0": TEXT.text})
+        answers = answers_of(server, tmp_path / "journal.jsonl")
+        assert not answers.capabilities.token_targets
+        assert answers.capabilities.reason == "the server gives no logprobs"
+        answers.ask([*PROMPTS, DULL])
         assert len(server.asked) == 2 + 2  # probes, and what only the teacher can answer
+    records, counts = write(answers, [*PROMPTS, DULL], tmp_path / "cache", mode="text")
     assert counts == {"kept": 4, "empty": 1}
-    records = write(capture, kept, tmp_path / "cache", mode="text")
     for prompt, completion in ((FREE, " a warm and witty film\n"), (COMPUTED, " no\n")):
         record = records[prompt.id]
         np.testing.assert_array_equal(record.tokens, encode(prompt.prompt + completion))
@@ -164,10 +160,12 @@ def test_without_lists_the_text_alone_is_kept(tmp_path):
 )
 def test_settings_that_give_text_alone(settings, reason, tmp_path):
     with serving(MODEL) as server:
-        capture = capture_of(server, tmp_path / "journal.jsonl", **settings)
-        assert not capture.offer.token_targets and capture.offer.reason.startswith(reason)
-        kept, _ = capture.ask([FREE], {"id0": TEXT.text})
-    (record,) = write(capture, kept, tmp_path / "cache", mode="text").values()
+        answers = answers_of(server, tmp_path / "journal.jsonl", **settings)
+        assert not answers.capabilities.token_targets
+        assert answers.capabilities.reason.startswith(reason)
+        answers.ask([FREE])
+    records, _ = write(answers, [FREE], tmp_path / "cache", mode="text")
+    (record,) = records.values()
     text = str(TOKENIZER.decode(record.tokens[record.completion_start :]))
     assert text == " a warm and witty film\n"  # chat drops the space, the prompt wants it
 
@@ -175,29 +173,29 @@ def test_settings_that_give_text_alone(settings, reason, tmp_path):
 def test_another_tokenizer_gives_text_alone(tmp_path):
     other = ToyModel(byte_tokenizer(["a", "warm", "for"]))
     with serving(other) as server:
-        capture = capture_of(server, tmp_path / "journal.jsonl")
-    assert not capture.offer.token_targets
-    assert capture.offer.reason == "the server's tokenizer is not the student's"
+        answers = answers_of(server, tmp_path / "journal.jsonl")
+    assert not answers.capabilities.token_targets
+    assert answers.capabilities.reason == "the server's tokenizer is not the student's"
 
 
 def test_interrupted_it_asks_only_for_what_is_missing_and_gives_the_same_bytes(tmp_path):
     with serving(MODEL) as server:
-        capture = capture_of(server, tmp_path / "whole.jsonl")
-        kept, _ = capture.ask(PROMPTS, {"id0": TEXT.text})
-        write(capture, kept, tmp_path / "whole")
+        answers = answers_of(server, tmp_path / "whole.jsonl")
+        answers.ask(PROMPTS)
+        write(answers, PROMPTS, tmp_path / "whole")
         needed = len(server.asked)
     journal = Journal(tmp_path / "again.jsonl")
     with serving(MODEL) as server, journal:
-        capture = capture_of(server, journal, concurrency=1)
+        answers = answers_of(server, journal, concurrency=1)
         server.faults.extend([*["none"] * 3, 500])  # fails in the middle of the lists
         with pytest.raises(EndpointError, match="answers are kept"):
-            capture.ask(PROMPTS, {"id0": TEXT.text})
+            answers.ask(PROMPTS)
         asked = len(server.asked)
     with serving(MODEL) as server:
-        capture = capture_of(server, tmp_path / "again.jsonl")
-        kept, _ = capture.ask(PROMPTS, {"id0": TEXT.text})
+        answers = answers_of(server, tmp_path / "again.jsonl")
+        answers.ask(PROMPTS)
         assert asked - 1 + len(server.asked) == needed
-    write(capture, kept, tmp_path / "again")
+    write(answers, PROMPTS, tmp_path / "again")
     whole, again = (
         {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()}
         for name in ("whole", "again")
@@ -209,9 +207,11 @@ def test_lists_that_are_no_distribution_are_refused(tmp_path, monkeypatch):
     with serving(MODEL) as server:
         whole = MODEL.logprobs
         monkeypatch.setattr(MODEL, "logprobs", lambda ids: whole(ids) + 1)
-        capture = capture_of(server, tmp_path / "journal.jsonl")
+        answers = answers_of(server, tmp_path / "journal.jsonl")
+        answers.ask([FREE])
         with pytest.raises(ValueError, match="add up to 2.*set endpoint.top_logprobs=0"):
-            capture.ask([FREE], {"id0": TEXT.text})
+            write(answers, [FREE], tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("shard-*"))
 
 
 def test_the_fingerprint_is_what_the_server_calls_itself_and_was_asked(tmp_path):
@@ -219,7 +219,7 @@ def test_the_fingerprint_is_what_the_server_calls_itself_and_was_asked(tmp_path)
     with serving(MODEL) as server:
         for name, settings in {"a": {}, "b": {}, "c": {"top_logprobs": 5}}.items():
             server.names = ["toy-2"] if name == "b" else ["toy"]
-            prints[name] = capture_of(server, tmp_path / name, **settings).fingerprint
+            prints[name] = answers_of(server, tmp_path / name, **settings).fingerprint
     assert len(set(prints.values())) == 3
     with serving(MODEL) as server:
-        assert capture_of(server, tmp_path / "d").fingerprint == prints["a"]
+        assert answers_of(server, tmp_path / "d").fingerprint == prints["a"]

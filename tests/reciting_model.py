@@ -1,0 +1,28 @@
+"""A model that says one sentence, so that a filter keeps what it says."""
+
+import dataclasses
+
+import jax
+import numpy as np
+from helpers import TINY, byte_tokenizer, decoder_of, random_weights
+
+from sentidistill_jax.models.load import LoadedModel
+from sentidistill_jax.sharding import make_mesh
+
+WORDS = ("a", "warm", "and", "witty", "film")  # one token each
+
+
+def reciting_model(after: str) -> LoadedModel:
+    """A model that goes on with WORDS and a newline wherever a text ends with `after`."""
+    tokenizer = byte_tokenizer([*WORDS, "positive", "negative"])
+    config = dataclasses.replace(TINY, tie_embeddings=False)
+    weights = random_weights(config)
+    for name in weights:  # without layers the last token alone decides
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            weights[name] *= 0
+    embedding = weights["model.embed_tokens.weight"]
+    chain = tokenizer(after + "".join(f" {word}" for word in WORDS) + "\n")["input_ids"]
+    weights["lm_head.weight"] = np.zeros_like(embedding)
+    weights["lm_head.weight"][chain[1:]] = embedding[chain[:-1]]
+    mesh = make_mesh({}, jax.devices()[:1])
+    return LoadedModel(decoder_of(mesh, config, weights), tokenizer, "reciting", "reciting")
