@@ -17,6 +17,9 @@ def get_config() -> ConfigDict:
     config.seed = 0  # of shuffles, draws and sampling
     config.log_interval = 1  # steps between lines of metrics
     config.peak_tflops = 0.0  # of a device, for the utilisation; 0: measured by a matrix product
+    # Folder of compiled programs, so that a second run compiles nothing; "": in ~/.cache (a job of
+    # several processes keeps none there, it must name a folder that all see); "off": none.
+    config.compilation_cache = ""
     config.profile_steps = ()  # (first, last) steps to trace into the run's folder; (): none
 
     # Devices along each mesh axis; -1 takes what is left.
