@@ -16,6 +16,7 @@ from jax.experimental.compilation_cache import compilation_cache
 OFF = "off"
 _VARIABLE = "SENTIDISTILL_COMPILATION_CACHE"
 _JAX_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+_DIRECTORY = "jax_compilation_cache_dir"
 
 
 def configure(setting: str = "", *, alone: bool = True) -> None:
@@ -34,8 +35,8 @@ def configure(setting: str = "", *, alone: bool = True) -> None:
     if folder != OFF and "://" not in folder:
         folder = _writable(pathlib.Path(folder).expanduser())
     directory = None if folder == OFF else folder
-    if directory != jax.config.jax_compilation_cache_dir:
-        jax.config.update("jax_compilation_cache_dir", directory)
+    if directory != getattr(jax.config, _DIRECTORY):
+        jax.config.update(_DIRECTORY, directory)
         compilation_cache.reset_cache()  # or the first folder of the process stays in use
     # Small programs too: a hundred of them cost seconds at each start.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

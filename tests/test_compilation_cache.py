@@ -15,6 +15,7 @@ from sentidistill_jax.export import export
 from sentidistill_jax.sharding import make_mesh
 
 VARIABLES = ("SENTIDISTILL_COMPILATION_CACHE", "JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME")
+DIRECTORY = "jax_compilation_cache_dir"
 
 
 @pytest.fixture(autouse=True)
@@ -23,15 +24,15 @@ def clean(monkeypatch, tmp_path):
     for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    before = jax.config.jax_compilation_cache_dir
+    before = getattr(jax.config, DIRECTORY)
     yield
-    jax.config.update("jax_compilation_cache_dir", before)
+    jax.config.update(DIRECTORY, before)
     compilation_cache.compilation_cache.reset_cache()
 
 
 def folder_of(setting: str = "", **named: bool) -> str | None:
     compilation_cache.configure(setting, **named)
-    return jax.config.jax_compilation_cache_dir
+    return getattr(jax.config, DIRECTORY)
 
 
 def test_the_place_is_the_users_cache_unless_something_is_named(tmp_path, monkeypatch):
