@@ -87,8 +87,10 @@ def test_malformed_annotation_is_described(tmp_path, annotations, message):
 
 @pytest.mark.sentibench
 def test_published_files_are_what_the_tasks_describe(sentibench_dir):
-    for name in TASKS:
-        data.load_dataset(name, sentibench_dir)
+    for name, task in TASKS.items():
+        dataset = data.load_dataset(name, sentibench_dir)
+        assert (len(dataset.train), len(dataset.test)) == (task.train_size, task.test_size), name
+        assert all(item["sentence"].strip() for item in dataset.test), name
 
 
 @pytest.mark.sentibench
