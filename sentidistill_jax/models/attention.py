@@ -23,6 +23,10 @@ from sentidistill_jax.sharding import backend, partition_spec_of
 LayerCache = tuple[
     Float[Array, "batch kv_heads length head_dim"], Float[Array, "batch kv_heads length head_dim"]
 ]
+# Keys and values of the tokens of this call, which the caller may append to the cache.
+LayerUpdate = tuple[
+    Float[Array, "batch kv_heads seq head_dim"], Float[Array, "batch kv_heads seq head_dim"]
+]
 LayerPrefix = tuple[
     Float[Array, "kv_heads prefix head_dim"], Float[Array, "kv_heads prefix head_dim"]
 ]

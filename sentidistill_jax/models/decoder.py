@@ -21,6 +21,7 @@ from sentidistill_jax.models.attention import (
     IMPLEMENTATIONS,
     LayerCache,
     LayerPrefix,
+    LayerUpdate,
     Visibility,
     attend,
 )
@@ -103,7 +104,7 @@ class Attention(nnx.Module):
         slides: Array,
         cache: LayerCache | None,
         prefix: LayerPrefix | None,
-    ) -> tuple[Float[Array, "batch seq embed"], LayerCache]:
+    ) -> tuple[Float[Array, "batch seq embed"], LayerUpdate]:
         """Mixes positions; also returns the keys and values of this call's tokens."""
         query, key, value = self._project(x)
         query, key = rotation.apply(query, slides), rotation.apply(key, slides).swapaxes(1, 2)
@@ -185,7 +186,7 @@ class Block(nnx.Module):
         slides: Array,
         cache: LayerCache | None,
         prefix: LayerPrefix | None,
-    ) -> tuple[Float[Array, "batch seq embed"], LayerCache]:
+    ) -> tuple[Float[Array, "batch seq embed"], LayerUpdate]:
         """Hidden states after the layer, and the keys and values of this call's tokens."""
         mixed, read = self.attention(
             self.attention_norm(x), rotation, visibility, slides, cache, prefix
