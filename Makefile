@@ -15,7 +15,9 @@ test: $(VENV)/.test-ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright
-	$(VENV)/bin/pytest -n 2
+	# More workers than cores, as tests wait for processes that they start; whole files, whose
+	# fixtures and compiled programs are made once; those with slow tests first (conftest.py).
+	$(VENV)/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 $(VENV)/.demo-ready-$(TEACHER): setup.py launch/set_up.sh
 	launch/set_up.sh demo

@@ -17,6 +17,10 @@ OFF = "off"
 _VARIABLE = "SENTIDISTILL_COMPILATION_CACHE"
 _JAX_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 _DIRECTORY = "jax_compilation_cache_dir"
+_SMALLEST = {
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
 
 
 def configure(setting: str = "", *, alone: bool = True) -> None:
@@ -38,9 +42,11 @@ def configure(setting: str = "", *, alone: bool = True) -> None:
     if directory != getattr(jax.config, _DIRECTORY):
         jax.config.update(_DIRECTORY, directory)
         compilation_cache.reset_cache()  # or the first folder of the process stays in use
-    # Small programs too: a hundred of them cost seconds at each start.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    # Small programs too, where JAX's own variables do not say otherwise: a hundred of them cost
+    # seconds at each start.
+    for name, smallest in _SMALLEST.items():
+        if name.upper() not in os.environ:
+            jax.config.update(name, smallest)
 
 
 def _default_folder() -> pathlib.Path:

@@ -14,7 +14,10 @@ from sentidistill_jax import compilation_cache
 from sentidistill_jax.export import export
 from sentidistill_jax.sharding import make_mesh
 
-VARIABLES = ("SENTIDISTILL_COMPILATION_CACHE", "JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME")
+VARIABLES = (
+    "SENTIDISTILL_COMPILATION_CACHE", "JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
+)  # fmt: skip
 DIRECTORY = "jax_compilation_cache_dir"
 
 
