@@ -1,4 +1,6 @@
 """Strict settings for every test: eight CPU devices, no silent rank promotion, no network.
+
+The shapes and dtypes of annotations are checked as well, see array_types.py.
 """
 
 import atexit
@@ -7,6 +9,10 @@ import os
 import pathlib
 import shutil
 import tempfile
+
+from jaxtyping import install_import_hook
+
+install_import_hook("sentidistill_jax", "array_types.check")
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["HF_HUB_OFFLINE"] = "1"
