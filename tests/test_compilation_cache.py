@@ -19,6 +19,9 @@ VARIABLES = (
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
 )  # fmt: skip
 DIRECTORY = "jax_compilation_cache_dir"
+SMALLEST = (
+    "jax_persistent_cache_min_compile_time_secs", "jax_persistent_cache_min_entry_size_bytes",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -27,9 +30,10 @@ def clean(monkeypatch, tmp_path):
     for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    before = getattr(jax.config, DIRECTORY)
+    before = {name: getattr(jax.config, name) for name in (DIRECTORY, *SMALLEST)}
     yield
-    jax.config.update(DIRECTORY, before)
+    for name, value in before.items():
+        jax.config.update(name, value)
     compilation_cache.compilation_cache.reset_cache()
 
 
