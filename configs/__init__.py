@@ -1,1 +1,1 @@
-"""Configs: base.py explains every field; the others start from it."""
+"""Configs: base.py explains every field; the others start from it; each takes `:smoke`."""

@@ -1,15 +1,18 @@
 """Every setting of every stage, with its meaning and default.
 
 Other configs start from this one and change a few fields. On the command line each field is
-`--config.<section>.<field>=<value>`; a name that is not here is an error.
+`--config.<section>.<field>=<value>`; a name that is not here is an error. Every config takes the
+argument `smoke`, as in `--config=configs/knowdist.py:smoke`: each stage end to end, in seconds.
 """
 
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from configs import _arguments
 
-def get_config() -> ConfigDict:
+
+def get_config(arguments: str = "") -> ConfigDict:
     """A single-stage distillation of the embedded teacher into its own first six layers."""
     config: Any = ConfigDict()
     config.stage = "knowdist"  # which corpus and cache: knowdist or icldist
@@ -17,6 +20,9 @@ def get_config() -> ConfigDict:
     config.seed = 0  # of shuffles, draws and sampling
     config.log_interval = 1  # steps between lines of metrics
     config.peak_tflops = 0.0  # of a device, for the utilisation; 0: measured by a matrix product
+    # Folder of compiled programs, so that a second run compiles nothing; "": in ~/.cache (a job of
+    # several processes keeps none there, it must name a folder that all see); "off": none.
+    config.compilation_cache = ""
     config.profile_steps = ()  # (first, last) steps to trace into the run's folder; (): none
 
     # Devices along each mesh axis; -1 takes what is left.
@@ -195,4 +201,6 @@ def get_config() -> ConfigDict:
     config.evaluation.in_training.datasets = ("sc/sst2", "sc/twitter", "multifaced/irony18")
     config.evaluation.in_training.examples = 100  # per data set
     config.evaluation.in_training.select_best = False  # the exported student is the best one's
+    if _arguments.SMOKE in _arguments.parse(arguments):
+        _arguments.shrink(config)
     return config

@@ -1,14 +1,18 @@
 """Stage two, ICLDist: the student of stage one learns to follow few-shot task prompts.
 
 sentidistill corpus --config=configs/icldist.py --workdir=DIR, then teach, then train.
+
+The teacher's labels and 400 few-shot prompts, two epochs; of the order of the demo's ICLDist run,
+whose student reaches 80.8 macro-F1 on held-out reviews, 93 % of the calibrated teacher, and 81.1
+without stage one; not measured as it stands.
 """
 
 from typing import Any
 
-from configs import base
+from configs import _arguments, base
 
 
-def get_config():
+def get_config(arguments: str = ""):
     """Label targets, from the student that KnowDist trained."""
     config: Any = base.get_config()
     config.stage = "icldist"
@@ -18,4 +22,6 @@ def get_config():
     config.objective.name = "icldist"
     config.objective.label_weight = 1.0
     config.data.epochs = 2
+    if _arguments.SMOKE in _arguments.parse(arguments):
+        _arguments.shrink(config)
     return config

@@ -1,7 +1,18 @@
-"""Strict settings for every test: eight CPU devices, no silent rank promotion, no network."""
+"""Strict settings for every test: eight CPU devices, no silent rank promotion, no network.
 
+The shapes and dtypes of annotations are checked as well, see array_types.py.
+"""
+
+import atexit
+import gc
 import os
 import pathlib
+import shutil
+import tempfile
+
+from jaxtyping import install_import_hook
+
+install_import_hook("sentidistill_jax", "array_types.check")
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -9,10 +20,15 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
+# What one process has compiled, the others of this session need not: this process sets the folder,
+# xdist's workers and the programs that tests start inherit it. Name one to keep it for the next.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-for-tests-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
-import jax
-import pytest
-from jax.experimental.compilation_cache import compilation_cache as jax_compilation_cache
+import jax  # noqa: E402 (reads the environment)
+import pytest  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -25,6 +41,26 @@ def _shared_folder(variable: str, default: str) -> pathlib.Path:
     if not folder.is_dir():
         pytest.skip(f"{variable}: no folder at {folder}; set it to run this test")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: while they wait for processes, others compute."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays; a collection need not look at it again each time."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory():
+    """Programs and models of one file are let go before the next."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
@@ -47,17 +83,5 @@ def one_device(monkeypatch):
 
 
 @pytest.fixture
-def compilation_cache(tmp_path):
-    """For tests that load the same model more than once: what one compiled the next need not."""
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path / "compiled"),
-        "jax_persistent_cache_min_compile_time_secs": 0.1,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    jax_compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    jax_compilation_cache.reset_cache()
+def compilation_cache():
+    """Nothing more than what all tests have: the compilation cache of the session."""

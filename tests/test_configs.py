@@ -27,6 +27,7 @@ from sentidistill_jax.training.trainable import Lora, trainable_filter
 ROOT = pathlib.Path(__file__).parents[1]
 FILES = sorted((ROOT / "configs").glob("[!_]*.py"))
 DEMO_RUNS = ("knowdist", "icldist_only", "both")
+_STAGES = ("knowdist", "icldist")
 
 
 @pytest.fixture(autouse=True)
@@ -34,17 +35,17 @@ def configs_import_one_another(monkeypatch):
     monkeypatch.syspath_prepend(ROOT)
 
 
-def load(path: pathlib.Path | str) -> Config:
+def load(path: pathlib.Path | str, arguments: str = "") -> Config:
     """The config as the command line has it."""
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=values)
-    values(["test", f"--config={path}"])
+    values(["test", f"--config={path}:{arguments}" if arguments else f"--config={path}"])
     return values.config
 
 
-def runs(path: pathlib.Path) -> list[Config]:
+def runs(path: pathlib.Path, arguments: str = "") -> list[Config]:
     """One ordinary config, or those of the demo."""
-    config = load(path)
+    config = load(path, arguments)
     return [config[name] for name in DEMO_RUNS] if path.stem == "demo" else [config]
 
 
@@ -67,17 +68,20 @@ def fields(config: Config, prefix: str = "") -> set[str]:
 
 
 every_config = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+in_both_forms = pytest.mark.parametrize("arguments", ["", "smoke"], ids=["full", "smoke"])
 
 
+@in_both_forms
 @every_config
-def test_fields_are_those_of_base(path):
-    for config in runs(path):
+def test_fields_are_those_of_base(path, arguments):
+    for config in runs(path, arguments):
         assert fields(config) == fields(load(ROOT / "configs" / "base.py"))
 
 
+@in_both_forms
 @every_config
-def test_a_typo_is_an_error_at_every_level(path):
-    config = load(path)
+def test_a_typo_is_an_error_at_every_level(path, arguments):
+    config = load(path, arguments)
     sections = [config, *(value for value in config.values() if isinstance(value, ConfigDict))]
     assert len(sections) > 3
     for section in sections:
@@ -87,9 +91,10 @@ def test_a_typo_is_an_error_at_every_level(path):
             _ = section.spelling_mistake
 
 
+@in_both_forms
 @every_config
-def test_names_in_it_are_known(path):
-    for config in runs(path):
+def test_names_in_it_are_known(path, arguments):
+    for config in runs(path, arguments):
         check_stage(config)
         assert set(config.texts.sources) <= set(EMBEDDED_SOURCES)
         assert set(config.texts.max_per_source) <= set(EMBEDDED_SOURCES)
@@ -102,9 +107,10 @@ def test_names_in_it_are_known(path):
         assert config.student.source in known or config.student.source.startswith("students/")
 
 
+@in_both_forms
 @every_config
-def test_values_are_accepted(path):
-    for config in runs(path):
+def test_values_are_accepted(path, arguments):
+    for config in runs(path, arguments):
         check_batch_size(TrainSettings.of(config), make_mesh({"data": 1}, jax.devices()[:1]))
         for section in ("teacher", "student"):
             float_dtype(f"{section}.dtype", config[section].dtype)
@@ -149,11 +155,48 @@ def test_the_demos_runs_share_what_they_must():
 
 
 def test_the_demo_takes_another_embedded_teacher_and_cuts_its_student_from_it():
-    config = load(f"{ROOT / 'configs' / 'demo.py'}:gemma3-270m")
-    first, alone, both = (config[name] for name in DEMO_RUNS)
+    first, alone, both = runs(ROOT / "configs" / "demo.py", "gemma3-270m")
     assert {run.teacher.source for run in (first, alone, both)} == {"gemma3-270m"}
     for run in (first, alone):
         assert run.student.source == "gemma3-270m"
         assert (run.student.vocabulary, run.student.vocabulary_size) == ("corpus", 0)
         assert set(run.student.caches) == {first.stage, alone.stage}
     assert both.student.source == f"students/{first.name}"
+
+
+@every_config
+def test_smoke_asks_little_and_changes_what_is_distilled_not_how(path):
+    for full, small in zip(runs(path), runs(path, "smoke"), strict=True):
+        assert sum(small.texts.max_per_source.values()) <= 16
+        assert max(small.knowdist.max_texts, small.icldist.max_texts) <= 4
+        assert small.teacher.source in EMBEDDED
+        assert len(small.student.layers) <= 2
+        for section in ("mesh", "objective", "lora", "checkpoint", "compilation_cache"):
+            assert full[section] == small[section]
+        assert (full.stage, full.name) == (small.stage, small.name)
+
+
+def test_smoke_goes_with_the_name_of_a_teacher():
+    for arguments in ("gemma3-270m,smoke", "smoke,gemma3-270m"):
+        for run in runs(ROOT / "configs" / "demo.py", arguments):
+            assert run.teacher.source == "gemma3-270m"
+            assert run.texts.sources == ("movie",)
+
+
+def test_both_stages_in_small_read_the_same_texts_and_labels():
+    first, second = (load(ROOT / "configs" / f"{name}.py", "smoke") for name in _STAGES)
+    for section in ("texts", "teacher", "annotate"):
+        assert first[section] == second[section]
+
+
+@every_config
+def test_an_unknown_argument_is_an_error_that_lists_the_known_ones(path):
+    known = f"smoke, {', '.join(EMBEDDED)}" if path.stem == "demo" else "smoke"
+    with pytest.raises(flags.Error, match=rf"no argument 'tiny'; it takes {known}\.$"):
+        load(path, "tiny")
+
+
+def test_the_demos_runs_have_one_compilation_cache():
+    config = load(ROOT / "configs" / "demo.py")
+    config.compilation_cache = "here"
+    assert {config[name].compilation_cache for name in DEMO_RUNS} == {"here"}

@@ -18,6 +18,7 @@ LAYERS = (
         "sharding",
         "metric_writer",
         "checkpoint",
+        "compilation_cache",
         "distributed",
         "host_memory",
     ),

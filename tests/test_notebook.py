@@ -1,5 +1,6 @@
 """The quick-start notebook: valid, stripped, compiling; and, slowly, that it does what it says."""
 
+import ast
 import os
 import pathlib
 import sys
@@ -7,6 +8,9 @@ import sys
 import nbformat
 import pytest
 from nbclient import NotebookClient
+
+from configs import base
+from sentidistill_jax.cli.main import VERBS
 
 ROOT = pathlib.Path(__file__).parents[1]
 NOTEBOOK = ROOT / "notebooks" / "quickstart.ipynb"
@@ -28,9 +32,22 @@ def test_it_is_valid_and_without_outputs(notebook):
         assert not cell.outputs and cell.execution_count is None, cell.id
 
 
-def test_its_code_compiles(notebook):
-    for cell in code_cells(notebook):
-        compile(cell.source, cell.id, "exec")
+def test_its_code_names_verbs_and_fields_that_are_there(notebook):
+    trees = [ast.parse(cell.source) for cell in code_cells(notebook)]
+    calls = [
+        node for tree in trees for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "sentidistill"
+    ]  # fmt: skip
+    assert {ast.literal_eval(call.args[0]) for call in calls} <= set(VERBS)
+    stages = {keyword.value for call in calls for keyword in call.keywords}
+    assert {ast.literal_eval(stage) for stage in stages} == {"knowdist", "icldist"}
+    (settings,) = [
+        node.value for tree in trees for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SETTINGS"
+    ]  # fmt: skip
+    assert isinstance(settings, ast.Dict)
+    for key in filter(None, settings.keys):
+        assert base.get_config()[ast.literal_eval(key)] is not None, ast.unparse(key)
 
 
 def test_its_links_lead_somewhere(notebook):
@@ -41,7 +58,7 @@ def test_its_links_lead_somewhere(notebook):
 
 
 TINY = """
-REVIEWS, EXPLAINED, FEW_SHOT, NEW_TOKENS, HELD_OUT = 40, 6, 8, 32, 24
+REVIEWS, EXPLAINED, FEW_SHOT, NEW_TOKENS, HELD_OUT = 24, 4, 6, 32, 12
 WORKDIR = {workdir!r}
 """
 

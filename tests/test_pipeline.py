@@ -1,4 +1,4 @@
-"""The whole pipeline in tiny form, with the real embedded teacher, through the command line."""
+"""The whole pipeline in its smoke form, with the real teacher, through the command line."""
 
 import importlib.metadata
 import io
@@ -37,35 +37,7 @@ _RATED = """0\t2.5\tA warm, witty film.
 6\t1.5\tThe best acting of the year.
 7\t-2.5\tI wanted my money back.
 """
-_CONFIG = """
-from ml_collections import ConfigDict
-from configs import base
-
-def get_config(stage="knowdist"):
-    config = base.get_config()
-    config.texts.sources = ("movie", "{folder}/mine.txt")
-    config.texts.folder = "{folder}"
-    config.texts.held_out_fraction = 0.4
-    config.teacher.dtype = "float32"
-    config.annotate.tasks = ConfigDict(dict(sentiment=0), convert_dict=False)
-    config.annotate.draws, config.annotate.k_shot = 1, 2
-    config.knowdist.max_texts = 4
-    config.knowdist.perspectives = ConfigDict({{"analyse/polarity": 1.0}}, convert_dict=False)
-    config.generation.max_new_tokens = 24
-    config.cache.top_k, config.cache.records_per_shard = 8, 3
-    config.icldist.tasks = ConfigDict(dict(sentiment=1.0), convert_dict=False)
-    config.icldist.max_texts, config.icldist.plain_texts, config.icldist.draws = 4, 4, 1
-    config.icldist.per_text, config.icldist.teacher_shots = 1, (4,)
-    config.student.layers = (0, 1)
-    config.optimizer.frozen = ("embedding",)
-    config.data.seq_length, config.data.scored_length = 256, 96
-    config.data.global_batch_size, config.data.micro_batches, config.data.epochs = 1, 1, 4
-    if stage == "icldist":
-        config.stage, config.name = "icldist", "both"
-        config.student.source, config.student.layers = "students/knowdist", ()
-        config.objective.name, config.objective.label_weight = "icldist", 1.0
-    return config
-"""
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -86,15 +58,18 @@ def _tar(name: str, content: bytes) -> bytes:
 
 
 @pytest.fixture
-def config_file(tmp_path) -> pathlib.Path:
-    """A user's own config, of their own texts and of some that people have rated."""
+def texts(tmp_path) -> list[str]:
+    """Settings for a user's own texts and some that people have rated."""
     inner = _tar("x/movieReviewSnippets_GroundTruth.txt", _RATED.encode())
     archive = _tar("x/additional_resources/hutto_ICWSM_2014.tar.gz", inner)
     (tmp_path / VADER_ARCHIVE).write_bytes(archive)
     (tmp_path / "mine.txt").write_text(_UNLABELLED)
-    file = tmp_path / "tiny.py"
-    file.write_text(_CONFIG.format(folder=tmp_path))
-    return file
+    sources = ("movie", str(tmp_path / "mine.txt"))
+    return [
+        f"--config.texts.sources={sources}",
+        f"--config.texts.folder={tmp_path}",
+        "--config.texts.held_out_fraction=0.4",  # of sixteen texts
+    ]
 
 
 def _assert_agree(cache: CacheReader, prompts_file: pathlib.Path) -> None:
@@ -130,16 +105,20 @@ def _files(root: pathlib.Path) -> dict[pathlib.Path, int]:
 
 @pytest.mark.slow
 @pytest.mark.smollm2
-@pytest.mark.usefixtures("teacher_installed", "one_device", "compilation_cache")
-def test_texts_become_a_student_that_predicts(tmp_path, config_file, capsys, monkeypatch):
+@pytest.mark.usefixtures("teacher_installed", "one_device")
+def test_texts_become_a_student_that_predicts(tmp_path, texts, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
     monkeypatch.delenv("SENTIBENCH_DIR", raising=False)
     root, exported = tmp_path / "run", tmp_path / "exported"
-    workdir, config = f"--workdir={root}", f"--config={config_file}"
+    workdir = f"--workdir={root}"
     verbs = [
-        [verb, f"{config}:{stage}", workdir]
-        for stage in ("knowdist", "icldist")
-        for verb in ("corpus", "teach", "train")
-    ] + [["evaluate", f"{config}:icldist", workdir, "--model=students/both"]]
+        [*verb, f"--config=configs/{stage}.py:smoke", *texts, workdir]
+        for stage, *verb in (
+            ("knowdist", "corpus"), ("knowdist", "teach"), ("knowdist", "train"),
+            ("icldist", "corpus"), ("icldist", "teach"), ("icldist", "train"),
+            ("icldist", "evaluate", "--model=students/both"),
+        )
+    ]  # fmt: skip
     for arguments in verbs:
         assert main(arguments) == 0
 

@@ -37,6 +37,8 @@ VERBS = {
 }
 # Those that may be one of several processes of a job.
 _DISTRIBUTED = ("corpus", "teach", "train", "evaluate", "export")
+# Those that run nothing on a device; `plan` compiles for devices that are not here.
+_WITHOUT_DEVICE = ("plan", "report")
 # Where a process of a job reads its number; process 0 does the other verbs, the rest nothing.
 _PROCESS_NUMBERS = ("SENTIDISTILL_PROCESS_ID", "SLURM_PROCID")
 
@@ -86,12 +88,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if number != "0":
             print(f"process {number} of a job leaves {name!r} to process 0.", file=sys.stderr)
             return 0
+        if name not in _WITHOUT_DEVICE:
+            _keep_compiled_programs(values)
         return _run(module.VERB, values)
     distributed = importlib.import_module("sentidistill_jax.distributed")
     try:
         job = distributed.start()
     except (OSError, ValueError) as error:
         return _fail(_one_sentence(error))
+    _keep_compiled_programs(values, alone=job.alone)
     try:
         code = _run(module.VERB, values)
     except Exception as error:
@@ -102,6 +107,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = EXIT_FAILED
     job.close(code)
     return code
+
+
+def _keep_compiled_programs(values: flags.FlagValues, *, alone: bool = True) -> None:
+    """As the config's `compilation_cache` says; verbs without a config take the default."""
+    cache = importlib.import_module("sentidistill_jax.compilation_cache")
+    config = values.config if "config" in values else None
+    cache.configure(config.get("compilation_cache", "") if config else "", alone=alone)
 
 
 def _run(verb: Verb, values: flags.FlagValues) -> int:

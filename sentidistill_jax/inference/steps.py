@@ -44,14 +44,10 @@ Stops = Int[Array, "stops length"]  # runs of tokens that end a row, after `ANY_
 class Rows:
     """What is asked for each row of a batch of continuations."""
 
-    rows: Int[
-        Array | np.ndarray, " batch"
-    ]  # which row of the decoding cache; beyond the last: none
+    rows: Int[Array, " batch"]  # which row of the decoding cache; beyond the last: none
     lengths: Int[Array, " batch"]  # tokens of the prompt, beginning included
     seeds: Int[Array, " batch"]
-    chosen: Int[
-        Array | np.ndarray, "batch chosen"
-    ]  # tokens kept whatever their rank; -1 is padding
+    chosen: Int[Array, "batch chosen"]  # tokens kept whatever their rank; -1 is padding
     seen: Seen | None  # tokens of the prompts; None where nothing is penalized
 
 

@@ -136,7 +136,10 @@ def test_all_that_differs_or_is_missing_is_listed_at_once(directory):
 
 
 def test_what_fits_is_accepted(directory):
-    open_cache(directory, expect={"temperatures": (1.0, 2.0), "config": MANIFEST.config})
+    expected = {"temperatures": (1.0, 2.0), "config": MANIFEST.config}
+    reader = open_cache(directory, expect=expected)
+    assert len(reader) == MANIFEST.num_records
+    assert reader.manifest.temperatures == (1.0, 2.0)
 
 
 def test_another_schema_is_refused_before_its_fields_are_read(directory):
@@ -177,4 +180,4 @@ def test_a_damaged_record_is_named_and_the_others_are_read(directory):
 def test_reading_needs_no_jax():
     """Worker processes of the loader start fast and leave the accelerator alone."""
     code = "import sentidistill_jax.data.teacher_cache, sys; sys.exit('jax' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

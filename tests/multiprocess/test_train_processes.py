@@ -1,6 +1,7 @@
 """Real processes on this machine train one student together, lose one another, and go on."""
 
 import json
+import os
 import pathlib
 import re
 import signal
@@ -75,7 +76,7 @@ class Processes:
             with log.open("w") as output:
                 process = subprocess.Popen(
                     [sys.executable, WORKER, folder, settings, *options],
-                    env={"PATH": "/usr/bin:/bin", "XLA_FLAGS": XLA_FLAGS, **variables},
+                    env={"PATH": "/usr/bin:/bin", **INHERITED, **variables},
                     stdout=output,
                     stderr=subprocess.STDOUT,
                 )
@@ -101,7 +102,13 @@ class Processes:
             time.sleep(0.05)
 
 
-XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+# How little is optimised when compiling, and where compiled programs lie; see conftest.py.
+INHERITED = {
+    name: os.environ[name]
+    for name in (
+        "XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
+    )
+}  # fmt: skip
 
 
 def losses(folder: pathlib.Path) -> list[float]:

@@ -10,6 +10,7 @@ from sentidistill_jax.teacher.answers import reject_reason
         ("", True, "empty"),
         (" ... !!\n", True, "empty"),
         (" Positive.\n", True, "empty"),
+        (" Very good\n", True, "empty"),  # two words
         (" Very good film\n", True, None),
         (" the same words and the same words and the same words and", False, "loop"),
         (" no no no no, it is not that bad\n", True, None),  # three repeats, but of two letters
