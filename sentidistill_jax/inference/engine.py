@@ -160,7 +160,7 @@ class Engine:
             self._reader(inputs, groups, shape, shape.rows),
             requests,
             rows=rows,
-            length=shapes.slots(max(shape.length, own + copied + sampling.max_new_tokens)),
+            length=shapes.slots(own + sampling.max_new_tokens, shape.chunk),
             sampling=sampling,
             stops=Stops.of(stop_ids, stop_sequences),
             is_complete=is_complete,
@@ -168,6 +168,7 @@ class Engine:
             tokens_at_once=self._defaults.tokens_at_once,
             vocab_size=self.config.vocab_size,
             narrow=self._narrow,
+            data_parallel=self._data_parallel,
         )
         yield from scheduler.generate()
 
@@ -216,11 +217,16 @@ class Engine:
         width = shapes.padded(max(request.chosen.shape[1] for request in requests), 4)
         before: tuple[list[int], Any] | None = None
         while reader.num_waiting:
-            indices, _, picked = reader.read_next(
-                shape.rows, lambda index: requests[index].count, picks
-            )
+            reader.open_groups()
+            left, chosen = picks, []
+            for one in reader.waiting[: shape.rows]:
+                left -= requests[one.index].count
+                if left >= 0:
+                    chosen.append(one)
+            read = reader.read(chosen, lambda index: requests[index].count)
+            indices = [one.index for one in chosen]
             asked = self._asked([requests[index] for index in indices], picks, width, penalty != 1)
-            found = self._run(steps.distributions, picked, *asked, penalty, keep=keep)
+            found = self._run(steps.distributions, read.picked, *asked, penalty, keep=keep)
             # The host unpacks a batch while the device reads the next.
             if before is not None:
                 yield from _unpack(*before, requests)

@@ -19,7 +19,7 @@ _PREFIX_CHUNK = 256  # tokens of a beginning in one call
 
 
 @dataclasses.dataclass(frozen=True)
-class _Waiting:
+class Waiting:
     """A prompt still to be read."""
 
     index: int
@@ -27,11 +27,21 @@ class _Waiting:
     start: int  # tokens of the beginning
 
 
+@dataclasses.dataclass(frozen=True)
+class ReadPrompts:
+    """Prompts that have been read, one per row from the first on."""
+
+    prompts: list[Waiting]
+    cache: KVCache  # all end at its latest slot; holds until the next are read
+    own: int  # of the latest slots hold what is behind the beginnings
+    picked: Float[Array, "picks embed"]  # hidden states that were asked for, prompt by prompt
+
+
 class Reader:
     """Reads all prompts of a call, batch by batch.
 
     One beginning that all share is read once, and every row looks at it where it lies. Several are
-    read together, each once, and copied to the rows of their prompts.
+    read together, each once, and copied to the rows that read their prompts.
 
     Args:
       run: Runs a step.
@@ -48,7 +58,7 @@ class Reader:
         self,
         run: Run,
         put: Callable[[Any], Any],
-        prompts: Sequence[Int[np.ndarray, " seq"]],
+        prompts: Sequence[Int[np.ndarray, "_"]],
         groups: Sequence[PromptGroup],
         *,
         shape: ReadShape,
@@ -58,37 +68,44 @@ class Reader:
         self._run, self._put = run, put
         self._prompts, self._pad_id = prompts, pad_id
         self.shape, self._new_picked = shape, picked
-        self.prefix: SharedPrefix | None = None
+        self.prefix: SharedPrefix | None = None  # the one beginning of all
+        self.beginnings: KVCache | None = None  # of the prompts that wait, if there are several
+        self.waiting: list[Waiting] = []  # whose beginnings have been read, the shortest first
         self._cache: KVCache | None = None
-        self._beginnings: KVCache | None = None
-        self._waiting: deque[_Waiting] = deque()
         self._groups = deque(sorted(groups, key=lambda group: group.length))
         if len(groups) == 1 and groups[0].length:
             self.prefix = self._read_prefix(groups[0])
         self.num_waiting = sum(len(group.members) for group in groups)
 
-    def read_next(
-        self, most_prompts: int, picks: Callable[[int], int], most_picks: int
-    ) -> tuple[list[int], KVCache, Float[Array, "picks embed"]]:
-        """Reads the next prompts.
+    def open_groups(self) -> None:
+        """Reads the beginnings of the next groups, once no prompt of the last ones waits."""
+        if self.waiting or not self._groups:
+            return
+        opened = [self._groups.popleft() for _ in range(min(len(self._groups), self.shape.rows))]
+        self.beginnings = None
+        if self.prefix is None and any(group.length for group in opened):
+            texts = [self._prompts[group.members[0]][: group.length] for group in opened]
+            starts = [0] * len(texts)
+            self.beginnings, _ = self._chunks(self._new_cache(), texts, starts, [], True)
+        self.waiting = [
+            Waiting(index, row if group.length else -1, group.length)
+            for row, group in enumerate(opened)
+            for index in group.members
+        ]
+        # Prompts of like length are read together.
+        self.waiting.sort(key=lambda one: len(self._prompts[one.index]) - one.start)
+
+    def read(
+        self, chosen: Sequence[Waiting], picks: Callable[[int], int] = lambda index: 1
+    ) -> ReadPrompts:
+        """Reads some of those that wait, no more than there are rows.
 
         Args:
-          most_prompts: How many at most.
+          chosen: Prompts.
           picks: How many of the last hidden states of a prompt, by its index, are wanted.
-          most_picks: Hidden states of a batch at most.
-
-        Returns:
-          Indices of the prompts, one per row from the first on; a cache in which all of them end at
-          the latest slot, which holds until the next call; and the hidden states, prompt by prompt.
         """
-        if not self._waiting:
-            self._open_groups()
-        chosen: list[_Waiting] = []
-        left = most_picks
-        while self._waiting and len(chosen) < min(most_prompts, self.shape.rows):
-            if (left := left - picks(self._waiting[0].index)) < 0:
-                break
-            chosen.append(self._waiting.popleft())
+        taken = {one.index for one in chosen}
+        self.waiting = [one for one in self.waiting if one.index not in taken]
         self.num_waiting -= len(chosen)
         own = [self._prompts[one.index][one.start :] for one in chosen]
         width = self._whole_chunks(max(map(len, own)))
@@ -99,32 +116,15 @@ class Reader:
         ]
         cache, first = self._start(chosen)
         self._cache, picked = self._chunks(cache, own, [one.start for one in chosen], where, first)
-        return [one.index for one in chosen], self._cache, picked
+        return ReadPrompts(list(chosen), self._cache, width, picked)
 
-    def _start(self, chosen: Sequence[_Waiting]) -> tuple[KVCache, bool]:
+    def _start(self, chosen: Sequence[Waiting]) -> tuple[KVCache, bool]:
         """The cache that a batch goes on from, and whether what it holds is to be forgotten."""
-        if self._beginnings is not None:
+        if self.beginnings is not None:
             rows = np.full(self.shape.rows, -1, np.int32)
             rows[: len(chosen)] = [one.beginning for one in chosen]
-            return self._run(steps.start_rows, self._beginnings, rows), False
+            return self._run(steps.start_rows, self.beginnings, rows), False
         return self._cache if self._cache is not None else self._new_cache(), True
-
-    def _open_groups(self) -> None:
-        """Reads the beginnings of the next groups, and queues their prompts."""
-        opened = [self._groups.popleft() for _ in range(min(len(self._groups), self.shape.rows))]
-        lengths = [group.length for group in opened]
-        self._beginnings = None
-        if self.prefix is None and any(lengths):
-            texts = [self._prompts[group.members[0]][: group.length] for group in opened]
-            self._beginnings, _ = self._chunks(self._new_cache(), texts, [0] * len(texts), [], True)
-        waiting = [
-            _Waiting(index, row if group.length else -1, group.length)
-            for row, group in enumerate(opened)
-            for index in group.members
-        ]
-        # Prompts of like length are read together.
-        waiting.sort(key=lambda one: len(self._prompts[one.index]) - one.start)
-        self._waiting.extend(waiting)
 
     def _read_prefix(self, group: PromptGroup) -> SharedPrefix:
         """Reads the one beginning by itself, from the first slot on."""
@@ -141,7 +141,7 @@ class Reader:
                 steps.read, tokens[:, chunk], positions[:, chunk], start == 0, cache, None,
                 _no_picks(len(picked)), picked,
             )  # fmt: skip
-        return SharedPrefix(cache.key, cache.value, np.int32(len(text)))  # type: ignore[arg-type]
+        return SharedPrefix(cache.key, cache.value, cache.positions, cache.used)
 
     def _chunks(
         self,

@@ -83,6 +83,43 @@ def empty_cache(state: Any, *, graphdef: Graph, rows: int, length: int) -> KVCac
     return KVCache.zeros(model.config, rows, length, cache_dtype(model))
 
 
+@functools.partial(jax.jit, static_argnames=("graphdef", "prefixes", "length"))
+def empty_prefix(state: Any, *, graphdef: Graph, prefixes: int, length: int) -> SharedPrefix:
+    """Beginnings of no tokens."""
+    model = nnx.merge(graphdef, state)
+    cache = KVCache.zeros(model.config, prefixes, length, cache_dtype(model))
+    return _laid_out_prefix(SharedPrefix(cache.key, cache.value, cache.positions, cache.used))
+
+
+@functools.partial(jax.jit, static_argnames=("graphdef",), donate_argnames=("prefix",))
+def load_prefix(
+    state: Any,
+    prefix: SharedPrefix,
+    beginnings: KVCache,
+    rows: Int[Array, " prefixes"],
+    replaced: Bool[Array, " prefixes"],
+    *,
+    graphdef: Graph,
+) -> SharedPrefix:
+    """Puts rows of beginnings that have been read in the place of some; row -1 is none."""
+    del state, graphdef
+    read = _rows_of(beginnings, rows)
+
+    def choose(old: jax.Array, new: jax.Array, axis: int) -> jax.Array:
+        shape = [1] * old.ndim
+        shape[axis] = len(replaced)
+        return jnp.where(replaced.reshape(shape), new, old)
+
+    return _laid_out_prefix(
+        SharedPrefix(
+            key=choose(prefix.key, read.key, 1),
+            value=choose(prefix.value, read.value, 1),
+            positions=choose(prefix.positions, read.positions, 0),
+            used=jnp.maximum(prefix.used, beginnings.used),
+        )
+    )
+
+
 @functools.partial(
     jax.jit,
     static_argnames=("graphdef", "rows", "length", "stop_length", "chosen", "penalized"),
@@ -165,16 +202,7 @@ def start_rows(
 ) -> KVCache:
     """A cache whose rows hold beginnings that have been read; -1 is a row without one."""
     del state, graphdef
-    chosen = jnp.maximum(rows, 0)
-    positions = jnp.take(beginnings.positions, chosen, axis=0)
-    return _laid_out_cache(
-        dataclasses.replace(
-            beginnings,
-            key=jnp.take(beginnings.key, chosen, axis=1),
-            value=jnp.take(beginnings.value, chosen, axis=1),
-            positions=jnp.where((rows >= 0)[:, None], positions, EMPTY),
-        )
-    )
+    return _laid_out_cache(_rows_of(beginnings, rows))
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "keep"))
@@ -208,12 +236,15 @@ def distributions(
 
 
 @functools.partial(
-    jax.jit, static_argnames=("graphdef", "sampling", "keep"), donate_argnames=("decoding",)
+    jax.jit,
+    static_argnames=("graphdef", "chunk", "sampling", "keep"),
+    donate_argnames=("decoding",),
 )
 def admit(
     state: Any,
     decoding: DecodeState,
     cache: KVCache,
+    own: Int[Array, ""] | int,
     picked: Float[Array, "batch embed"],
     asked: Rows,
     stops: Stops,
@@ -221,6 +252,7 @@ def admit(
     penalty: Float[Array, ""] | float,
     *,
     graphdef: Graph,
+    chunk: int,
     sampling: SamplingConfig,
     keep: Keep | None,
 ) -> tuple[DecodeState, Drawn]:
@@ -230,12 +262,14 @@ def admit(
       state: Parameters.
       decoding: Gets the rows.
       cache: Holds the prompts, which all end at its latest slot.
+      own: How many of the latest slots go along; what is before them the rows find in a prefix.
       picked: Hidden states after the prompts.
       asked: Where they go and what is asked.
       stops: What ends a row.
       budget: Tokens of a continuation at most.
       penalty: See `sampling.penalize`.
       graphdef: The model.
+      chunk: Divides `own`.
       sampling: How tokens are drawn.
       keep: What is kept of distributions, None for nothing.
     """
@@ -256,7 +290,7 @@ def admit(
     live = ~_ends(recent, stops) & (budget > 1)
     return _laid_out(
         DecodeState(
-            cache=_insert(decoding.cache, cache, asked.rows),
+            cache=_insert(decoding.cache, cache, asked.rows, own, min(chunk, _INSERTED)),
             tokens=put(decoding.tokens, drawn.tokens),
             positions=put(decoding.positions, asked.lengths),
             written=put(decoding.written, jnp.ones_like(step)),
@@ -312,13 +346,14 @@ def decode(
     model = nnx.merge(graphdef, state)
     decoding = dataclasses.replace(decoding, live=decoding.live & ~ended)
     numbers = jnp.arange(len(decoding.tokens))
+    beginnings = jnp.zeros_like(numbers)  # tokens of each row that are in the prefix
+    if prefix is not None:
+        beginnings = jnp.repeat(prefix.lengths, len(numbers) // len(prefix.lengths))
 
     def step(decoding: DecodeState) -> tuple[DecodeState, Drawn]:
         live = decoding.live
         positions = jnp.where(live, decoding.positions, EMPTY)
-        filled = jnp.max(jnp.where(live, decoding.positions, 0))
-        if prefix is not None:
-            filled = jnp.maximum(filled - prefix.used, 0)
+        filled = jnp.max(jnp.where(live, decoding.positions - beginnings, 0))
         cache = dataclasses.replace(decoding.cache, reach=filled)
         hidden, cache = model(
             decoding.tokens[:, None], positions[:, None], cache=cache, prefix=prefix
@@ -430,14 +465,25 @@ def _ends(recent: Int[Array, "rows length"], stops: Stops) -> Bool[Array, " rows
     return jnp.any(jnp.all(same, axis=-1), axis=-1)
 
 
-def _insert(into: KVCache, prompts: KVCache, rows: Int[Array, " batch"]) -> KVCache:
-    """Prompts moved to rows of another cache, so that they end at its latest slot as well."""
-    block = min(_INSERTED, prompts.length, into.length)
-    whole = -(-prompts.used // block)
+def _rows_of(cache: KVCache, rows: Int[Array, " rows"]) -> KVCache:
+    """Some rows of a cache; -1 is a row without tokens."""
+    chosen = jnp.maximum(rows, 0)
+    positions = jnp.take(cache.positions, chosen, axis=0)
+    return dataclasses.replace(
+        cache,
+        key=jnp.take(cache.key, chosen, axis=1),
+        value=jnp.take(cache.value, chosen, axis=1),
+        positions=jnp.where((rows >= 0)[:, None], positions, EMPTY),
+    )
+
+
+def _insert(
+    into: KVCache, prompts: KVCache, rows: Int[Array, " batch"], own: Any, block: int
+) -> KVCache:
+    """The latest slots of prompts moved to rows of another cache, to end at its latest as well."""
 
     def put(index: Int[Array, ""], cache: KVCache) -> KVCache:
-        # Counted from the end, and the last block, which may be filled in part, from slot 0.
-        start = jnp.maximum(prompts.used - (index + 1) * block, 0)
+        start = prompts.used - (index + 1) * block
         slots = (cache.used - prompts.used + start + jnp.arange(block)) % cache.length
         at = rows[:, None], slots[None]
 
@@ -455,7 +501,7 @@ def _insert(into: KVCache, prompts: KVCache, rows: Int[Array, " batch"]) -> KVCa
         )
 
     emptied = into.positions.at[rows].set(EMPTY, mode="drop")
-    return lax.fori_loop(0, whole, put, dataclasses.replace(into, positions=emptied))
+    return lax.fori_loop(0, own // block, put, dataclasses.replace(into, positions=emptied))
 
 
 def _laid_out_cache(cache: KVCache) -> KVCache:
@@ -464,6 +510,16 @@ def _laid_out_cache(cache: KVCache) -> KVCache:
         key=constrain(cache.key, CACHE_AXES),
         value=constrain(cache.value, CACHE_AXES),
         positions=constrain(cache.positions, ("batch", "seq")),
+    )
+
+
+def _laid_out_prefix(prefix: SharedPrefix) -> SharedPrefix:
+    axes = ("layers", None, "kv_heads", "seq", "head_dim")
+    return dataclasses.replace(
+        prefix,
+        key=constrain(prefix.key, axes),
+        value=constrain(prefix.value, axes),
+        positions=constrain(prefix.positions, (None, None)),
     )
 
 

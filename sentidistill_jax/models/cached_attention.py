@@ -17,7 +17,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from sentidistill_jax.models.contract import contract
-from sentidistill_jax.models.kv_cache import KVCache, SharedPrefix
+from sentidistill_jax.models.kv_cache import EMPTY, KVCache, SharedPrefix
 from sentidistill_jax.models.words import from_words
 from sentidistill_jax.sharding import backend
 
@@ -109,33 +109,36 @@ def attend_cached(
 
 
 def _of_prefix(rows, positions, layer, prefix: SharedPrefix, window, mix) -> _Mix:
-    """The queries of all rows are one matrix, so that the keys are read once for all of them."""
+    """The queries behind one prefix are one matrix, so that its keys are read once for all."""
     b, h, n, d = rows.shape
-    length = prefix.key.shape[3]
-    together = rows.swapaxes(0, 1).reshape(1, h, b * n, d)
+    p, length = prefix.positions.shape
+    together = rows.reshape(p, b // p, h, n, d).swapaxes(1, 2).reshape(p, h, -1, d)
     block = _block(positions.shape[1], length)
 
     def join_block(index: Int[Array, ""] | int, found: _Mix) -> _Mix:
         start = index * block
         keys, values = (
-            from_words(lax.dynamic_slice(stack, (layer, 0, 0, start, 0), (1, 1, h, block, d))[0])
+            from_words(lax.dynamic_slice(stack, (layer, 0, 0, start, 0), (1, p, h, block, d))[0])
             for stack in (prefix.key, prefix.value)
         )
-        slots = start + jnp.arange(block)
-        visible = (slots < prefix.used)[None, None, None]
+        places = lax.dynamic_slice_in_dim(prefix.positions, start, block, axis=1)
+        visible = (places != EMPTY)[:, None, None]
         if window is not None:
-            near = positions[:, :, None] - slots[None, None] < window  # [b, q, k]
-            near = jnp.tile(near, (1, n // positions.shape[1], 1)).reshape(1, 1, b * n, block)
-            visible = visible & near
+            near = positions.reshape(p, -1, 1) - places[:, None] < window  # [p, b/p x q, k]
+            near = near.reshape(p, b // p, 1, -1, block)
+            near = jnp.tile(near, (1, 1, n // positions.shape[1], 1, 1))
+            visible = visible & near.reshape(p, 1, -1, block)
         return found.join(mix(together, keys, values, visible))
 
     nothing = _Mix(
-        jnp.full((1, h, b * n, 1), _LOWEST),
-        jnp.zeros((1, h, b * n, 1)),
-        jnp.zeros((1, h, b * n, d)),
+        jnp.full((*together.shape[:-1], 1), _LOWEST),
+        jnp.zeros((*together.shape[:-1], 1)),
+        jnp.zeros(together.shape),
     )
     found = _repeat(length // block, -(-prefix.used // block), join_block, nothing)
-    return jax.tree.map(lambda part: part.reshape(h, b, n, -1).swapaxes(0, 1), found)
+    return jax.tree.map(
+        lambda part: part.reshape(p, h, b // p, n, -1).swapaxes(1, 2).reshape(b, h, n, -1), found
+    )
 
 
 def _mix(queries, keys, values, visible, *, softcap: float | None) -> _Mix:

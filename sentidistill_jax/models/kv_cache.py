@@ -84,8 +84,18 @@ class KVCache:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class SharedPrefix:
-    """A beginning of all texts that has been read once and stands before every row."""
+    """Beginnings of texts that have been read once and stand before the rows of a batch.
 
-    key: Float[Array, "layers 1 kv_heads length head_dim"]
-    value: Float[Array, "layers 1 kv_heads length head_dim"]
-    used: Int[Array, ""]  # tokens of it, from slot 0 on; slots after them are not seen
+    The rows are divided evenly: of P beginnings the first stands before the first P-th of them, and
+    so on.
+    """
+
+    key: Float[Array, "layers prefixes kv_heads length head_dim"]
+    value: Float[Array, "layers prefixes kv_heads length head_dim"]
+    positions: Int[Array, "prefixes length"]  # `EMPTY` for a slot that holds no token
+    used: Int[Array, ""]  # slots after so many hold none of any
+
+    @property
+    def lengths(self) -> Int[Array, " prefixes"]:
+        """Tokens of each."""
+        return jnp.sum(self.positions != EMPTY, axis=1, dtype=jnp.int32)

@@ -58,7 +58,8 @@ def _forward():
     @jax.jit
     def logprobs(tokens):
         model = nnx.merge(graphdef, state)
-        hidden, _ = model(tokens, jnp.arange(tokens.shape[1])[None])
+        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+        hidden, _ = model(tokens, positions)
         return jax.nn.log_softmax(model.logits(hidden[0]), axis=-1)
 
     return logprobs

@@ -39,7 +39,8 @@ def _forward():
     @jax.jit
     def logits(tokens):
         model = nnx.merge(graphdef, state)
-        hidden, _ = model(tokens, jnp.arange(tokens.shape[1])[None])
+        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+        hidden, _ = model(tokens, positions)
         return model.logits(hidden)
 
     return logits
@@ -185,7 +186,8 @@ def test_windows_of_a_sliding_layer_follow_positions_not_slots():
     @jax.jit
     def logits(tokens):
         model = nnx.merge(graphdef, state)
-        return model.logits(model(tokens, jnp.arange(tokens.shape[1])[None])[0])
+        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+        return model.logits(model(tokens, positions)[0])
 
     for index, prompt in enumerate(prompts):
         text = np.zeros((1, 128), np.int32)
