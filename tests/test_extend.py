@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from types import ModuleType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,7 @@ from sentidistill_jax.training.objectives import OBJECTIVES, CachedObjective, ma
 from sentidistill_jax.training.optimizer import OPTIMIZERS, make_optimizer
 
 ROOT = pathlib.Path(__file__).parents[1]
-REGISTRIES = (
+REGISTRIES: tuple[dict[str, Any], ...] = (
     DIVERGENCES, OBJECTIVES, OPTIMIZERS, PERSPECTIVES, TASKS, BENCHMARKS, FAMILIES, MESH_AXES,
     BACKENDS,
 )  # fmt: skip
@@ -135,9 +136,10 @@ class TestTraining:
     def test_an_optimizer(self, follow, tmp_path):
         follow("An optimizer")
         first_metrics(tmp_path, optimizer={"name": "nadamw"})
-        params = {"weight": jnp.full(3, 2.0), "scale": jnp.full(3, 2.0)}
+        params: Any = {"weight": jnp.full(3, 2.0), "scale": jnp.full(3, 2.0)}
         rule = make_optimizer("nadamw", lambda step: 0.1, weight_decay=0.5, clip_norm=1.0)
-        updates, _ = rule.update(jax.tree.map(jnp.zeros_like, params), rule.init(params), params)
+        gradients = jax.tree.map(jnp.zeros_like, params)
+        updates: Any = rule.update(gradients, rule.init(params), params)[0]
         np.testing.assert_allclose(updates["weight"], -0.1 * 0.5 * 2, rtol=1e-5)
         np.testing.assert_array_equal(updates["scale"], 0)
 
