@@ -38,7 +38,7 @@ from sentidistill_jax.models.hf import (
     write_hf_directory,
 )
 from sentidistill_jax.reporting.runs import find_task
-from sentidistill_jax.sharding import MESH_AXES, data_parallel_degree, make_mesh
+from sentidistill_jax.sharding import MESH_AXES, constrain, data_parallel_degree, make_mesh
 from sentidistill_jax.training.losses import DIVERGENCES
 from sentidistill_jax.training.objectives import OBJECTIVES, CachedObjective, make_objective
 from sentidistill_jax.training.optimizer import OPTIMIZERS, make_optimizer
@@ -129,9 +129,12 @@ class TestTraining:
     def test_an_objective(self, follow, tmp_path):
         follow("An objective")
         teacher = str(write_model(tmp_path / "teacher", seed=1))
-        metrics = first_metrics(tmp_path, objective={"name": "live", "teacher": teacher})
+        live = {"name": "live", "teacher": teacher}
+        metrics = first_metrics(tmp_path / "full", objective=live)
         assert metrics["train/loss"] == pytest.approx(metrics["train/live_kl_nats"], rel=1e-5)
         assert metrics["train/loss"] > 0.1 and "train/polarity/live_kl_nats" in metrics
+        padded = first_metrics(tmp_path / "padded", objective=live, data={"scored_length": 12})
+        assert padded["train/loss"] == pytest.approx(metrics["train/loss"], rel=1e-5)
 
     def test_an_optimizer(self, follow, tmp_path):
         follow("An optimizer")
@@ -220,6 +223,9 @@ def test_a_mesh_axis(follow):
     mesh = make_mesh({"data": 2, "context": 2, "tensor": 2})
     assert dict(mesh.shape) == {"data": 2, "fsdp": 1, "tensor": 2, "context": 2}
     assert data_parallel_degree(mesh) == 2
+    with jax.set_mesh(mesh):
+        placed = jax.jit(lambda tokens: constrain(tokens, ("batch", "seq")))(tokens)
+    assert placed.addressable_shards[0].data.shape == (2, 8)
     one_device = make_mesh({}, jax.devices()[:1])
     np.testing.assert_allclose(logits(mesh), logits(one_device), atol=1e-5)
 
