@@ -1,7 +1,7 @@
 """Definition of a benchmark: tasks that are asked, averaged and shown together.
 
-Nothing else of this folder knows a task by name. A benchmark is a module of `benchmarks/` that
-builds a `Benchmark`; see `benchmarks/sentibench.py`.
+Nothing else of this folder knows a task by name. A benchmark is a module that builds a `Benchmark`;
+see `evaluation/benchmarks/sentibench.py`.
 """
 
 import dataclasses

@@ -21,9 +21,9 @@ ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 6  # of `tiny_config` on `write_cache`
 
 
-def write_model(directory: pathlib.Path) -> pathlib.Path:
+def write_model(directory: pathlib.Path, *, seed: int = 0) -> pathlib.Path:
     mesh = make_mesh({"data": 1}, jax.devices()[:1])
-    export(random_model(mesh, byte_tokenizer()), directory)
+    export(random_model(mesh, byte_tokenizer(), seed=seed), directory)
     return directory
 
 
