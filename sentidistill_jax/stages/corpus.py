@@ -13,6 +13,7 @@ from sentidistill_jax.corpus.build import build_icldist, build_knowdist, distill
 from sentidistill_jax.corpus.icldist import MINIMAL, TASKS, build_prompt
 from sentidistill_jax.corpus.leakage import LeakageReport, load_test_sentences
 from sentidistill_jax.corpus.records import Prompt, read_records, write_records
+from sentidistill_jax.corpus.sampling import cap_sources, draw_texts
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText, load_user_texts
 from sentidistill_jax.distributed import by_leader
 from sentidistill_jax.settings import Config
@@ -55,10 +56,13 @@ def prepare_texts(config: Config, workdir: Workdir) -> None:
         config.texts.sources,
         pathlib.Path(config.texts.folder),
         held_out_fraction=config.texts.held_out_fraction,
+        max_words=config.texts.max_words,
+        long_texts=config.texts.long_texts,
     )
+    print(f"texts read:\n{loaded.summary()}")
     test_sentences = load_test_sentences(bench) if bench else {}
     kept, leaks = distillation_texts(loaded.texts, test_sentences)
-    train = _sample(kept, config.texts.max_per_source)
+    train = cap_sources(kept, config.texts.max_per_source, key=f"texts/{config.seed}")
     artifact.begin()
     write_records(workdir.texts / "train.jsonl", train, UnlabelledText)
     held_out = [text for text in loaded.texts if text.split == "held_out"]
@@ -70,6 +74,7 @@ def prepare_texts(config: Config, workdir: Workdir) -> None:
     artifact.finish(
         {
             "read": loaded.counts,
+            "truncated": loaded.truncated,
             "leaks_dropped": leaks.counts(),
             "guarded_against": sorted(test_sentences),
             "train": Counter(text.source for text in train),
@@ -93,21 +98,6 @@ def _summary(
         f"texts: {len(train)} to distil from, {len(held_out)} held out;"
         f" {dropped} training texts dropped for resembling held-out texts {guard}"
     )
-
-
-def _sample(
-    texts: Sequence[UnlabelledText], max_per_source: Mapping[str, int]
-) -> list[UnlabelledText]:
-    """The first texts of each source by id, which is a hash: a draw that no order changes."""
-    by_source: dict[str, list[UnlabelledText]] = defaultdict(list)
-    for text in sorted(texts, key=lambda text: text.id):
-        by_source[text.source].append(text)
-    sampled = [
-        text
-        for source, of_source in by_source.items()
-        for text in of_source[: max_per_source.get(source, 0) or None]
-    ]
-    return sorted(sampled, key=lambda text: text.id)
 
 
 def annotate(
@@ -143,7 +133,7 @@ def _annotate(
     annotations: list[Annotation] = []
     offsets: dict[str, list[list[float]]] = {}
     for task, most in config.annotate.tasks.items():
-        chosen = _spread(texts, most)
+        chosen = draw_texts(texts, most, key=f"annotate/{config.seed}/{task}")
         labeller = labellers[task]
         parts = []
         for start in range(0, len(chosen), _CHUNK):
@@ -180,11 +170,6 @@ def _save(path: pathlib.Path, array: np.ndarray) -> None:
     temporary = path.with_suffix(".tmp.npy")
     np.save(temporary, array)
     temporary.rename(path)
-
-
-def _spread(texts: Sequence[UnlabelledText], most: int) -> list[UnlabelledText]:
-    """At most `most` texts (0: all) in the order of their ids, which are hashes."""
-    return list(texts[: most or None])
 
 
 def check_stage(config: Config) -> None:
@@ -232,7 +217,7 @@ def _knowdist(
 ) -> list[Prompt]:
     settings = config.knowdist
     return build_knowdist(
-        _spread(texts, settings.max_texts),
+        draw_texts(texts, settings.max_texts, key=f"{config.stage}/{config.seed}"),
         seed=config.seed,
         perspectives=settings.perspectives.to_dict() or None,
         per_text=settings.per_text,
@@ -251,7 +236,7 @@ def _icldist(
     ]
     weights = settings.tasks.to_dict() or dict.fromkeys(known, 1.0)
     diversified = build_icldist(
-        _spread(texts, settings.max_texts),
+        draw_texts(texts, settings.max_texts, key=f"{config.stage}/{config.seed}"),
         seed=config.seed,
         labels=labels,
         tasks=weights,
@@ -265,6 +250,6 @@ def _icldist(
         computed = prompt.answer is not None or not prompt.label_words
         if computed or prompt.text_id in labels[prompt.kind]:
             yield prompt
-    for text in _spread(texts, settings.plain_texts):
+    for text in draw_texts(texts, settings.plain_texts, key=f"bare/{config.seed}"):
         if text.id in labels["sentiment"]:
             yield build_prompt("sentiment", text, (), MINIMAL, 0)
