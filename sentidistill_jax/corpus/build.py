@@ -5,7 +5,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sentidistill_jax.corpus import icldist, knowdist
 from sentidistill_jax.corpus.leakage import LeakageReport, remove_leaks
-from sentidistill_jax.corpus.perspectives import PERSPECTIVES, Verdict
+from sentidistill_jax.corpus.perspective import Verdict
+from sentidistill_jax.corpus.perspectives import PERSPECTIVES
 from sentidistill_jax.corpus.records import Prompt
 from sentidistill_jax.corpus.task import Demonstration, Task
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText, training_texts
@@ -26,6 +27,7 @@ def build_knowdist(
     perspectives: Mapping[str, float] | None = None,
     per_text: int = 1,
     verdicts: Mapping[str, Verdict] | None = None,
+    style: knowdist.PromptStyle = "few_shot",
 ) -> list[Prompt]:
     """Puts every text to the teacher from some perspectives.
 
@@ -35,9 +37,10 @@ def build_knowdist(
       perspectives: Perspective -> weight in the draw; all alike by default.
       per_text: Different perspectives that each text is seen from.
       verdicts: Text id -> the teacher's own label; a text without one is asked about without it.
+      style: How the teacher is asked, see `knowdist.build_prompt`.
 
     Raises:
-      ValueError: If a perspective is not known.
+      ValueError: If a perspective or the style is not known.
     """
     weights = perspectives or dict.fromkeys(PERSPECTIVES, 1.0)
     _check_names("perspective", weights, PERSPECTIVES)
@@ -47,7 +50,7 @@ def build_knowdist(
         verdict = (verdicts or {}).get(text.id)
         for name in _weighted_sample(weights, per_text, rng):
             wording = rng.randrange(len(PERSPECTIVES[name].wordings))
-            prompts.append(knowdist.build_prompt(name, text, wording, verdict))
+            prompts.append(knowdist.build_prompt(name, text, wording, verdict, style))
     return prompts
 
 
