@@ -61,9 +61,12 @@ def get_config() -> ConfigDict:
     # The teacher's own labels: calibrated, and averaged over draws of demonstrations.
     config.annotate = ConfigDict()
     config.annotate.tasks = ConfigDict(  # task -> most texts to label; 0 labels all
-        dict(sentiment=0, sentiment3=300, emotion=200, irony=100, subjectivity=200, intensity=200),
+        dict(
+            sentiment=0, sentiment3=300, emotion=200, irony=100, subjectivity=200, intensity=200,
+            stance=200, intimacy=100, offensive=100, formality=100, tense=100,
+        ),
         convert_dict=False,
-    )
+    )  # fmt: skip
     config.annotate.k_shot = 8
     config.annotate.draws = 2
     config.annotate.priors = ConfigDict()  # task -> share of each label; uniform without
@@ -75,19 +78,22 @@ def get_config() -> ConfigDict:
     # Perspective -> weight in the draw; {}: all alike.
     config.knowdist.perspectives = ConfigDict(dict(), convert_dict=False)
     config.knowdist.conditioned = True  # the teacher is told its own verdict before it explains
+    # few_shot: the teacher reads demonstrations and answers in one line. chat: it is asked through
+    # its chat template and may answer at length; then set generation.max_new_tokens to some 256.
+    config.knowdist.style = "few_shot"
 
     # ICLDist prompts.
     config.icldist = ConfigDict()
-    config.icldist.tasks = ConfigDict(dict(), convert_dict=False)  # task -> weight; {}: all alike
-    config.icldist.max_texts = 400  # diversified few-shot prompts; 0: all texts
-    config.icldist.per_text = 1
+    config.icldist.num_prompts = 1600  # in all
+    # Task -> weight; {}: all tasks whose answers are computed, written or annotated, alike.
+    config.icldist.tasks = ConfigDict(dict(), convert_dict=False)
+    # Share of bare prompts: zero-shot sentiment without an instruction, as the evaluation asks.
+    # With many of them a student learns the question of its test and little about tasks.
+    config.icldist.bare_fraction = 0.25
     config.icldist.teacher_shots = (4, 6)
     config.icldist.student_shots = (0, 1, 2, 4)
-    config.icldist.minimal_fraction = 0.25
+    config.icldist.minimal_fraction = 0.25  # of the others, without an instruction
     config.icldist.draws = 4  # different sets of demonstrations per task
-    config.icldist.plain_texts = (
-        0  # texts put once more as bare, zero-shot binary sentiment; 0: all
-    )
 
     # How the teacher writes answers that are not fixed by a label.
     config.generation = ConfigDict(dict(temperature=0.0, top_p=1.0, min_p=0.0, max_new_tokens=32))

@@ -8,6 +8,7 @@ from sentidistill_jax.corpus.leakage import LeakageReport, remove_leaks
 from sentidistill_jax.corpus.perspective import Verdict
 from sentidistill_jax.corpus.perspectives import PERSPECTIVES
 from sentidistill_jax.corpus.records import Prompt
+from sentidistill_jax.corpus.sampling import draw_texts, shares
 from sentidistill_jax.corpus.task import Demonstration, Task
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText, training_texts
 
@@ -59,50 +60,87 @@ def build_icldist(
     *,
     seed: int,
     labels: Mapping[str, Mapping[str, str]],
+    count: int,
     tasks: Mapping[str, float] | None = None,
-    per_text: int = 1,
+    bare_fraction: float = 0.25,
     teacher_shots: Sequence[int] = (4, 8),
     student_shots: Sequence[int] = (0, 1, 2, 4),
     minimal_fraction: float = 0.25,
     draws: int = 64,
 ) -> list[Prompt]:
-    """Puts every text to the teacher in some tasks.
+    """Makes a mixture of tasks: a share of bare sentiment prompts, the rest in many styles.
+
+    Each task draws its own texts, from those that it applies to and, where its answer is a label,
+    that carry one. What a task has too few texts for goes to the others.
 
     Args:
       texts: User texts; they are also the pool of demonstrations.
-      seed: Names the draw of tasks, styles and demonstrations.
-      labels: Task -> text id -> label that demonstrations carry: the teacher's own labels, or human
-        ones where the config allows it. Tasks that compute their answer need none; other tasks that
-        are missing here use their handwritten demonstrations.
-      tasks: Task -> weight in the draw; all alike by default.
-      per_text: Different tasks that each text is put to, as far as that many apply to it.
+      seed: Names the draw of texts, styles and demonstrations.
+      labels: Task -> text id -> the teacher's own label. Demonstrations carry these labels too.
+      count: Prompts in all, as far as the texts go.
+      tasks: Task -> weight in the mixture; by default all that have texts, alike.
+      bare_fraction: Share of bare prompts: zero-shot, without an instruction, as the headline
+        evaluation asks. Too many of them and the student only ever sees the question of its test.
       teacher_shots: Numbers of demonstrations to choose from.
-      student_shots: Numbers of them that the student reads, to choose from.
-      minimal_fraction: Share of prompts in the minimal style; the others draw their style.
+      student_shots: Numbers of them that the student reads, to choose from; in the minimal style at
+        least one, since nothing else tells it the task.
+      minimal_fraction: Share of the other prompts in the minimal style; the rest draw their style.
       draws: Different sets of demonstrations for each task and number; texts that share one in the
         same style share the teacher's prefix too.
 
     Raises:
-      ValueError: If a task is not known, or a label is none of its task's.
+      ValueError: If a task is not known or has no text, a label is none of its task's, or
+        `bare_fraction` is not a share.
     """
-    weights = tasks or dict.fromkeys(icldist.TASKS, 1.0)
-    _check_names("task", [*weights, *labels], icldist.TASKS)
+    if not 0 <= bare_fraction <= 1:
+        raise ValueError(f"bare_fraction={bare_fraction} must lie between 0 and 1.")
+    _check_names("task", [*(tasks or ()), *labels], icldist.TASKS)
     for task, label_of in labels.items():
-        if icldist.TASKS[task].labels:
-            _check_names(f"{task} label", set(label_of.values()), icldist.TASKS[task].labels)
+        _check_names(f"{task} label", set(label_of.values()), icldist.TASKS[task].labels)
+    bare = draw_texts(
+        _suitable("sentiment", texts, labels),
+        round(bare_fraction * count),
+        key=f"icldist/{seed}/bare",
+    )
+    prompts = [icldist.build_prompt("sentiment", text, ()) for text in bare]
+    suitable = {name: _suitable(name, texts, labels) for name in tasks or icldist.TASKS}
+    empty = [name for name in tasks or () if not suitable[name]]
+    if empty:
+        raise ValueError(
+            f"task {empty[0]!r} applies to none of the {len(texts)} texts; leave it out of"
+            " icldist.tasks or, if its answer is a label, put it into annotate.tasks."
+        )
+    numbers = shares(
+        count - len(bare),
+        tasks or dict.fromkeys(suitable, 1.0),
+        {name: len(found) for name, found in suitable.items()},
+    )
     demonstrations = _DemonstrationDraws(texts, labels, seed)
-    prompts = []
-    for text in texts:
-        rng = random.Random(f"icldist/{seed}/{text.id}")
-        suitable = {name: weight for name, weight in weights.items() if _applies(name, text)}
-        for name in _weighted_sample(suitable, per_text, rng):
-            count, draw = rng.choice(teacher_shots), rng.randrange(draws)
-            shown = demonstrations.without(text, name, count, draw)
+    for name, number in numbers.items():
+        task = icldist.TASKS[name]
+        for text in draw_texts(suitable[name], number, key=f"icldist/{seed}/{name}"):
+            rng = random.Random(f"icldist/{seed}/{name}/{text.id}")
+            shown = demonstrations.without(
+                text, name, rng.choice(teacher_shots), rng.randrange(draws)
+            )
             minimal = rng.random() < minimal_fraction
-            style = icldist.MINIMAL if minimal else _random_style(icldist.TASKS[name], rng)
-            shots = min(rng.choice(student_shots), len(shown))
+            style = icldist.Style(format=task.formats[0]) if minimal else _random_style(task, rng)
+            shots = min(max(rng.choice(student_shots), int(minimal)), len(shown))
             prompts.append(icldist.build_prompt(name, text, shown, style, shots))
     return prompts
+
+
+def _suitable(
+    task: str, texts: Iterable[UnlabelledText], labels: Mapping[str, Mapping[str, str]]
+) -> list[UnlabelledText]:
+    """The texts that a task applies to and whose answer is computed, labelled or to be written."""
+    chosen = icldist.TASKS[task]
+    labelled = labels.get(task, {}) if chosen.labels and chosen.gold is None else None
+    return [
+        text
+        for text in texts
+        if (labelled is None or text.id in labelled) and chosen.applies_to(text)
+    ]
 
 
 class _DemonstrationDraws:
@@ -133,17 +171,17 @@ class _DemonstrationDraws:
         return tuple(one for one in self._draws[key] if one.text != text.text)
 
     def _pool(self, task: str) -> Sequence[Demonstration]:
+        """Texts with a computed answer or the teacher's label, or else handwritten ones."""
         chosen = icldist.TASKS[task]
-        if chosen.gold is None and task not in self._labels:
-            return chosen.seeds
         answer = chosen.gold or (lambda text: self._labels[task].get(text.id))
-        answers = ((text, answer(text)) for text in self._texts)
-        return [Demonstration(text.text, label) for text, label in answers if label is not None]
-
-
-def _applies(task: str, text: UnlabelledText) -> bool:
-    gold = icldist.TASKS[task].gold
-    return gold is None or gold(text) is not None
+        if chosen.gold is None and not chosen.labels:
+            return chosen.seeds
+        pool = []
+        for text in _suitable(task, self._texts, self._labels):
+            label, subject = answer(text), chosen.subject and chosen.subject(text)
+            assert label is not None
+            pool.append(Demonstration(text.text, label, subject or ""))
+        return pool
 
 
 def _random_style(task: Task, rng: random.Random) -> icldist.Style:

@@ -13,7 +13,7 @@ def draw_texts(texts: Iterable[UnlabelledText], count: int, *, key: str) -> list
 
     Args:
       texts: Texts of any sources, in any order.
-      count: How many to draw; 0 or more than there are draws all.
+      count: How many to draw; all, if there are not so many.
       key: Name of the draw. Draws of different names are independent, so each use of the texts
         needs its own: the texts of one draw are otherwise the first of every other.
 
@@ -22,13 +22,10 @@ def draw_texts(texts: Iterable[UnlabelledText], count: int, *, key: str) -> list
       one text away from its proportion.
     """
     by_source = _by_source(texts)
-    total = sum(map(len, by_source.values()))
-    if not 0 < count < total:
-        count = total
     sizes = {source: len(found) for source, found in by_source.items()}
     drawn = [
         text
-        for source, share in _proportional(sizes, count).items()
+        for source, share in shares(count, sizes, sizes).items()
         for text in _lowest(by_source[source], share, key)
     ]
     return sorted(drawn, key=lambda text: text.id)
@@ -46,22 +43,38 @@ def cap_sources(
     return sorted(drawn, key=lambda text: text.id)
 
 
-def _by_source(texts: Iterable[UnlabelledText]) -> dict[str, list[UnlabelledText]]:
-    groups: dict[str, list[UnlabelledText]] = defaultdict(list)
-    for text in texts:
-        groups[text.source].append(text)
-    return groups
+def shares(count: int, weights: Mapping[str, float], limits: Mapping[str, int]) -> dict[str, int]:
+    """Parts of `count` in proportion to `weights`, rounded by largest remainders.
+
+    A part that would exceed its limit is that limit, and the others take what it leaves.
+    """
+    parts: dict[str, int] = {}
+    free = {name: weight for name, weight in weights.items() if weight > 0}
+    while free:
+        proportional = _proportional(count - sum(parts.values()), free)
+        full = {name: limits[name] for name in free if proportional[name] >= limits[name]}
+        if not full:
+            return parts | proportional
+        parts |= full
+        free = {name: weight for name, weight in free.items() if name not in full}
+    return parts
 
 
-def _proportional(sizes: Mapping[str, int], count: int) -> dict[str, int]:
-    """Parts of `count` in proportion to `sizes`, by largest remainder."""
-    total = sum(sizes.values())
-    exact = {name: Fraction(count * size, total) for name, size in sizes.items()}
+def _proportional(count: int, weights: Mapping[str, float]) -> dict[str, int]:
+    total = sum(map(Fraction, weights.values()))
+    exact = {name: count * Fraction(weight) / total for name, weight in weights.items()}
     parts = {name: int(share) for name, share in exact.items()}
     by_remainder = sorted(exact, key=lambda name: (parts[name] - exact[name], name))
     for name in by_remainder[: count - sum(parts.values())]:
         parts[name] += 1
     return parts
+
+
+def _by_source(texts: Iterable[UnlabelledText]) -> dict[str, list[UnlabelledText]]:
+    groups: dict[str, list[UnlabelledText]] = defaultdict(list)
+    for text in texts:
+        groups[text.source].append(text)
+    return groups
 
 
 def _lowest(texts: list[UnlabelledText], count: int, key: str) -> list[UnlabelledText]:

@@ -3,15 +3,17 @@
 import os
 import pathlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
 
 from sentidistill_jax.artifact import Artifact, file_fingerprint, write_json
 from sentidistill_jax.corpus.build import build_icldist, build_knowdist, distillation_texts
-from sentidistill_jax.corpus.icldist import MINIMAL, TASKS, build_prompt
+from sentidistill_jax.corpus.definitions import definitions_fingerprint
+from sentidistill_jax.corpus.icldist import TASKS
 from sentidistill_jax.corpus.leakage import LeakageReport, load_test_sentences
+from sentidistill_jax.corpus.perspectives import PERSPECTIVES
 from sentidistill_jax.corpus.records import Prompt, read_records, write_records
 from sentidistill_jax.corpus.sampling import cap_sources, draw_texts
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText, load_user_texts
@@ -133,7 +135,8 @@ def _annotate(
     annotations: list[Annotation] = []
     offsets: dict[str, list[list[float]]] = {}
     for task, most in config.annotate.tasks.items():
-        chosen = draw_texts(texts, most, key=f"annotate/{config.seed}/{task}")
+        fitting = [text for text in texts if TASKS[task].applies_to(text)]
+        chosen = draw_texts(fitting, most or len(fitting), key=f"annotate/{config.seed}/{task}")
         labeller = labellers[task]
         parts = []
         for start in range(0, len(chosen), _CHUNK):
@@ -192,6 +195,7 @@ def build_prompts(config: Config, workdir: Workdir) -> None:
         workdir.prompts(config.stage),
         {
             "settings": config[config.stage].to_dict(),
+            "definitions": _definitions(config),
             "seed": config.seed,
             "texts": file_fingerprint(texts_path),
             "annotations": file_fingerprint(annotations_path),
@@ -204,7 +208,7 @@ def build_prompts(config: Config, workdir: Workdir) -> None:
     for annotation in read_records(annotations_path, Annotation):
         labels[annotation.task][annotation.text_id] = annotation.label
     build = _knowdist if config.stage == "knowdist" else _icldist
-    prompts = list(build(config, texts, labels))
+    prompts = build(config, texts, labels)
     artifact.begin()
     write_records(workdir.prompts(config.stage) / "prompts.jsonl", prompts, Prompt)
     counts = Counter(prompt.kind for prompt in prompts)
@@ -212,44 +216,41 @@ def build_prompts(config: Config, workdir: Workdir) -> None:
     print(f"{config.stage}: {len(prompts)} prompts of {len(counts)} kinds")
 
 
+def _definitions(config: Config) -> str:
+    """The fingerprint of the perspectives or tasks that the stage uses."""
+    if config.stage == "knowdist":
+        return definitions_fingerprint(PERSPECTIVES, config.knowdist.perspectives.to_dict())
+    tasks = config.icldist.tasks.to_dict()
+    return definitions_fingerprint(TASKS, tasks and tasks | {"sentiment": 0.0})  # bare prompts
+
+
 def _knowdist(
     config: Config, texts: Sequence[UnlabelledText], labels: Mapping[str, Mapping[str, str]]
 ) -> list[Prompt]:
     settings = config.knowdist
     return build_knowdist(
-        draw_texts(texts, settings.max_texts, key=f"{config.stage}/{config.seed}"),
+        draw_texts(texts, settings.max_texts or len(texts), key=f"knowdist/{config.seed}"),
         seed=config.seed,
         perspectives=settings.perspectives.to_dict() or None,
         per_text=settings.per_text,
+        style=settings.style,
         verdicts=labels.get("sentiment") if settings.conditioned else None,  # type: ignore[arg-type]
     )
 
 
 def _icldist(
     config: Config, texts: Sequence[UnlabelledText], labels: Mapping[str, Mapping[str, str]]
-) -> Iterator[Prompt]:
+) -> list[Prompt]:
     settings = config.icldist
-    known = [
-        name
-        for name, task in TASKS.items()
-        if task.gold is not None or not task.labels or name in labels
-    ]
-    weights = settings.tasks.to_dict() or dict.fromkeys(known, 1.0)
-    diversified = build_icldist(
-        draw_texts(texts, settings.max_texts, key=f"{config.stage}/{config.seed}"),
+    return build_icldist(
+        texts,
         seed=config.seed,
         labels=labels,
-        tasks=weights,
-        per_text=settings.per_text,
+        count=settings.num_prompts,
+        tasks=settings.tasks.to_dict() or None,
+        bare_fraction=settings.bare_fraction,
         teacher_shots=settings.teacher_shots,
         student_shots=settings.student_shots,
         minimal_fraction=settings.minimal_fraction,
         draws=settings.draws,
     )
-    for prompt in diversified:
-        computed = prompt.answer is not None or not prompt.label_words
-        if computed or prompt.text_id in labels[prompt.kind]:
-            yield prompt
-    for text in draw_texts(texts, settings.plain_texts, key=f"bare/{config.seed}"):
-        if text.id in labels["sentiment"]:
-            yield build_prompt("sentiment", text, (), MINIMAL, 0)

@@ -2,7 +2,7 @@ import random
 from collections import Counter
 
 from sentidistill_jax.corpus.cleaning import text_hash
-from sentidistill_jax.corpus.sampling import cap_sources, draw_texts
+from sentidistill_jax.corpus.sampling import cap_sources, draw_texts, shares
 from sentidistill_jax.corpus.user_texts import UnlabelledText
 
 
@@ -28,6 +28,13 @@ def test_shares_are_rounded_by_largest_remainder():
     assert len(draw_texts(texts, 100, key="")) == 100
 
 
+def test_what_a_limit_leaves_goes_to_the_others():
+    weights = {"a": 1.0, "b": 1.0, "c": 2.0, "d": 0.0}
+    assert shares(8, weights, dict.fromkeys("abcd", 10)) == {"a": 2, "b": 2, "c": 4}
+    assert shares(8, weights, {"a": 10, "b": 10, "c": 2, "d": 10}) == {"a": 3, "b": 3, "c": 2}
+    assert shares(8, weights, {"a": 1, "b": 0, "c": 2, "d": 10}) == {"a": 1, "b": 0, "c": 2}
+
+
 def test_order_of_the_texts_changes_nothing():
     shuffled = random.Random(0).sample(TEXTS, len(TEXTS))
     assert draw_texts(shuffled, 300, key="x") == draw_texts(TEXTS, 300, key="x")
@@ -44,8 +51,7 @@ def test_draws_of_different_names_are_independent():
     assert 50 < len(first & lowest) < 110
 
 
-def test_no_count_draws_all():
-    assert draw_texts(TEXTS, 0, key="x") == sorted(TEXTS, key=lambda text: text.id)
+def test_as_many_as_there_are():
     assert draw_texts(TEXTS[:3], 5, key="x") == sorted(TEXTS[:3], key=lambda text: text.id)
-    assert draw_texts([], 5, key="x") == []
+    assert draw_texts([], 5, key="x") == draw_texts(TEXTS, 0, key="x") == []
     assert len(cap_sources(TEXTS, {"movie": 0}, key="x")) == len(TEXTS)
