@@ -1,6 +1,7 @@
 """Texts to prompts; pure, and the same for the same seed whatever the order of the texts."""
 
 import random
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sentidistill_jax.corpus import icldist, knowdist
@@ -71,7 +72,8 @@ def build_icldist(
     """Makes a mixture of tasks: a share of bare sentiment prompts, the rest in many styles.
 
     Each task draws its own texts, from those that it applies to and, where its answer is a label,
-    that carry one. What a task has too few texts for goes to the others.
+    that carry one, as evenly over the labels as there are texts. What a task has too few texts for
+    goes to the others.
 
     Args:
       texts: User texts; they are also the pool of demonstrations.
@@ -118,7 +120,7 @@ def build_icldist(
     demonstrations = _DemonstrationDraws(texts, labels, seed)
     for name, number in numbers.items():
         task = icldist.TASKS[name]
-        for text in draw_texts(suitable[name], number, key=f"icldist/{seed}/{name}"):
+        for text in _balanced(name, suitable[name], number, labels, key=f"icldist/{seed}/{name}"):
             rng = random.Random(f"icldist/{seed}/{name}/{text.id}")
             shown = demonstrations.without(
                 text, name, rng.choice(teacher_shots), rng.randrange(draws)
@@ -135,12 +137,37 @@ def _suitable(
 ) -> list[UnlabelledText]:
     """The texts that a task applies to and whose answer is computed, labelled or to be written."""
     chosen = icldist.TASKS[task]
-    labelled = labels.get(task, {}) if chosen.labels and chosen.gold is None else None
+    fitting = [text for text in texts if chosen.applies_to(text)]
+    if not chosen.labels:
+        return fitting
+    return [text for text in fitting if _label(task, text, labels) is not None]
+
+
+def _balanced(
+    task: str,
+    texts: Iterable[UnlabelledText],
+    count: int,
+    labels: Mapping[str, Mapping[str, str]],
+    *,
+    key: str,
+) -> list[UnlabelledText]:
+    """A draw of texts with as many of one answer as of another, where the answers are labels."""
+    groups: dict[str, list[UnlabelledText]] = defaultdict(list)
+    for text in texts:
+        label = _label(task, text, labels) if icldist.TASKS[task].labels else None
+        groups[label or ""].append(text)
+    sizes = {label: len(group) for label, group in groups.items()}
     return [
         text
-        for text in texts
-        if (labelled is None or text.id in labelled) and chosen.applies_to(text)
+        for label, part in shares(count, dict.fromkeys(groups, 1.0), sizes).items()
+        for text in draw_texts(groups[label], part, key=f"{key}/{label}")
     ]
+
+
+def _label(task: str, text: UnlabelledText, labels: Mapping[str, Mapping[str, str]]) -> str | None:
+    """The computed answer or the teacher's label, as far as there is one."""
+    gold = icldist.TASKS[task].gold
+    return gold(text) if gold is not None else labels.get(task, {}).get(text.id)
 
 
 class _DemonstrationDraws:
@@ -173,14 +200,13 @@ class _DemonstrationDraws:
     def _pool(self, task: str) -> Sequence[Demonstration]:
         """Texts with a computed answer or the teacher's label, or else handwritten ones."""
         chosen = icldist.TASKS[task]
-        answer = chosen.gold or (lambda text: self._labels[task].get(text.id))
         if chosen.gold is None and not chosen.labels:
             return chosen.seeds
         pool = []
         for text in _suitable(task, self._texts, self._labels):
-            label, subject = answer(text), chosen.subject and chosen.subject(text)
-            assert label is not None
-            pool.append(Demonstration(text.text, label, subject or ""))
+            answer, subject = _label(task, text, self._labels), chosen.subject
+            assert answer is not None
+            pool.append(Demonstration(text.text, answer, (subject and subject(text)) or ""))
         return pool
 
 

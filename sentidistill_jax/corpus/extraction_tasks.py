@@ -117,7 +117,7 @@ _CATEGORY = Task(
             (("acting", "negative"), ("story", "negative")),
         ),
         Demonstration("They moved to a new building in March.", (("place", "neutral"),)),
-        Demonstration("I do not know what to say.", ()),
+        Demonstration("Next week I may write more about it.", ()),
     ),
 )
 

@@ -201,7 +201,7 @@ _LABELLED = (
         "Time",
         (
             Wording(""),
-            Wording("Does the main verb stand in the {options}?"),
+            Wording("Which time does the text speak of: {options}?"),
             Wording("When does it happen: {options}?", "Input", "Output"),
             Wording(
                 "A text may tell what has happened, describe what is the case, or say what is "

@@ -289,7 +289,7 @@ _STANCE = Task(
     (
         ("favor", "against", "none"),
         ("support", "oppose", "neutral"),
-        ("yes", "no", "unclear"),
+        ("pro", "contra", "neither"),
     ),
     seeds=(
         Demonstration("Free museums are the best idea this town ever had.", "favor", "museums"),
@@ -317,8 +317,8 @@ _INTIMACY = Task(
     "Closeness",
     (
         Wording("", "Message"),
-        Wording("How close to the heart is the text: {options}?"),
-        Wording("Rate how personal the text is: {options}.", "Input", "Output"),
+        Wording("How personal is the text: {options}?"),
+        Wording("Say how near to its reader the text comes: {options}.", "Input", "Output"),
         Wording("Assign a closeness label: {options}.", "Sentence", "Label"),
         Wording(
             (
@@ -332,7 +332,7 @@ _INTIMACY = Task(
     (
         ("intimate", "familiar", "distant"),
         ("private", "personal", "public"),
-        ("high", "medium", "low"),
+        ("confidential", "friendly", "general"),
     ),
     seeds=(
         *demonstrations(

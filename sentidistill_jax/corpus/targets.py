@@ -21,11 +21,17 @@ _THING = re.compile(
     rf"{'|'.join(_THINGS)})(?![\w'-])",
     re.IGNORECASE,
 )
+# A review's whole subject, whose stance is its sentiment; asked about where there is nothing else.
+_WHOLES = {"book", "comedy", "film", "movie", "phone", "product", "thriller"}
 # Capitalised words in a row; a sentence's first word tells nothing about itself.
-_NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z][\w'-]*(?: [A-Z][a-z][\w'-]*)*")
+_NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z][\w'-]*(?: (?:(?:of|the|de|von) )*[A-Z][a-z][\w'-]*)*")
 _CAPITALISED = re.compile(r"(?<!\w)[A-Z][a-z]")
-_NO_TARGETS = {"Im", "Ive", "Id", "Dont", "Http", "Monday", "Tuesday", "Wednesday", "Thursday",
-               "Friday", "Saturday", "Sunday", "Mr", "Mrs", "Ms", "Dr"}  # fmt: skip
+_NO_TARGETS = set(
+    """
+Im Ive Id Dont Http Monday Tuesday Wednesday Thursday Friday Saturday Sunday Mr Mrs Ms Dr American
+British Chinese English French German Indian Italian Japanese Korean
+""".split()
+)
 
 
 def named_target(text: UnlabelledText) -> str | None:
@@ -35,6 +41,7 @@ def named_target(text: UnlabelledText) -> str | None:
     if 2 * len(_CAPITALISED.findall(text.text)) < len(text.text.split()):
         names = (match[0].removesuffix("'s") for match in _NAME.finditer(text.text))
         found += [name for name in names if name not in _NO_TARGETS]
+    parts = [target for target in found if target.lower() not in _WHOLES]
     if not found:
         return None
-    return random.Random(f"target/{text.id}").choice(list(dict.fromkeys(found)))
+    return random.Random(f"target/{text.id}").choice(parts or found)

@@ -9,7 +9,7 @@ from sentidistill_jax.corpus.perspectives import PERSPECTIVES
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText
 
 TEXTS = [
-    UnlabelledText(f"{n:03}", "movie", f"I liked film number {n} very much.") for n in range(200)
+    UnlabelledText(f"{n:03}", "movie", f"I liked film number {n} utterly.") for n in range(200)
 ]
 LABELS = {"sentiment": {text.id: "negative" for text in TEXTS}}
 # The teacher's labels in every task that needs them.
@@ -109,7 +109,7 @@ def test_bare_prompts_are_a_share_of_the_mixture_and_no_other_prompt_is_bare():
 def test_icldist_divides_the_mixture_over_the_tasks_that_apply():
     prompts = _icldist(TEXTS, count=23 * 40, labels=ALL_LABELS)
     counts = Counter(prompt.kind for prompt in prompts)
-    # Every text names a film, so that all tasks apply to at least half of them.
+    # Every text holds a target, a synonym and a word to explain, so that no task lacks texts.
     assert set(counts) == set(TASKS)
     assert counts.total() == 23 * 40 and max(counts.values()) - min(counts.values()) <= 1
     assert {prompt.format for prompt in prompts} == {"plain", "json", "tuples", "dict", "letter"}
