@@ -278,7 +278,7 @@ ANALYSES = (
             WorkedExample(
                 "negative",
                 "they promised delivery on monday, it is now friday",
-                "The writer expected delivery on Monday and is let down by the delay.",
+                "The writer expected delivery on Monday and still has no parcel four days later.",
             ),
         ),
     ),

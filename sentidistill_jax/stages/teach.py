@@ -179,7 +179,8 @@ def _worth_learning(
         reason = None
         if is_free(prompt):
             answer = written(index)
-            reason = reject_reason(texts[prompt.text_id], answer, stopped=answer.endswith("\n"))
+            about, stopped = texts[prompt.text_id], answer.endswith("\n")
+            reason = reject_reason(prompt, about, answer, stopped=stopped)
         reasons[reason or "kept"] += 1
         if reason is None:
             kept.append(index)

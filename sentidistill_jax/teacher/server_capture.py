@@ -204,7 +204,7 @@ class ServerCapture:
     def _reject(self, prompt: Prompt, texts: Mapping[str, str]) -> str | None:
         answer = self._said(self._written(prompt))
         stopped = answer.stopped or "\n" in answer.text
-        return reject_reason(texts[prompt.text_id], self._text(prompt), stopped=stopped)
+        return reject_reason(prompt, texts[prompt.text_id], self._text(prompt), stopped=stopped)
 
     def _fixed(self, prompt: Prompt) -> FixedAnswer:
         return fixed_answer(self._tokenizer, prompt, self._annotations)
