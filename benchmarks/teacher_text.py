@@ -33,7 +33,7 @@ def load_teacher(tokens_per_batch: int = 2048) -> tuple[LoadedModel, Engine]:
 
 
 def prompts(count: int) -> list[Prompt]:
-    """Free-text prompts, perspective by perspective; about 1,400 exist."""
+    """Free-text prompts, perspective by perspective; about 2,800 exist."""
     examples = [one for perspective in PERSPECTIVES.values() for one in perspective.examples]
     every = []
     for name, perspective in PERSPECTIVES.items():

@@ -1,7 +1,6 @@
 """Texts to prompts; pure, and the same for the same seed whatever the order of the texts."""
 
 import random
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sentidistill_jax.corpus import icldist, knowdist
@@ -9,8 +8,8 @@ from sentidistill_jax.corpus.leakage import LeakageReport, remove_leaks
 from sentidistill_jax.corpus.perspective import Verdict
 from sentidistill_jax.corpus.perspectives import PERSPECTIVES
 from sentidistill_jax.corpus.records import Prompt
-from sentidistill_jax.corpus.sampling import draw_texts, shares
-from sentidistill_jax.corpus.task import Demonstration, Task
+from sentidistill_jax.corpus.sampling import shares
+from sentidistill_jax.corpus.task_texts import TaskTexts
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText, training_texts
 
 
@@ -99,124 +98,42 @@ def build_icldist(
     _check_names("task", [*(tasks or ()), *labels], icldist.TASKS)
     for task, label_of in labels.items():
         _check_names(f"{task} label", set(label_of.values()), icldist.TASKS[task].labels)
-    bare = draw_texts(
-        _suitable("sentiment", texts, labels),
-        round(bare_fraction * count),
-        key=f"icldist/{seed}/bare",
-    )
+    pool = TaskTexts(texts, labels, seed)
+    bare = pool.bare(round(bare_fraction * count))
     prompts = [icldist.build_prompt("sentiment", text, ()) for text in bare]
-    suitable = {name: _suitable(name, texts, labels) for name in tasks or icldist.TASKS}
-    empty = [name for name in tasks or () if not suitable[name]]
-    if empty:
-        raise ValueError(
-            f"task {empty[0]!r} applies to none of the {len(texts)} texts; leave it out of"
-            " icldist.tasks or, if its answer is a label, put it into annotate.tasks."
-        )
-    numbers = shares(
-        count - len(bare),
-        tasks or dict.fromkeys(suitable, 1.0),
-        {name: len(found) for name, found in suitable.items()},
-    )
-    demonstrations = _DemonstrationDraws(texts, labels, seed)
-    for name, number in numbers.items():
-        task = icldist.TASKS[name]
-        for text in _balanced(name, suitable[name], number, labels, key=f"icldist/{seed}/{name}"):
+    weights = tasks or dict.fromkeys(icldist.TASKS, 1.0)
+    available = {name: len(pool.suitable(name)) for name in weights}
+    for name in tasks or ():
+        if not available[name]:
+            raise ValueError(
+                f"task {name!r} applies to none of the {len(texts)} texts; leave it out of"
+                " icldist.tasks or, if its answer is a label, put it into annotate.tasks."
+            )
+    for name, number in shares(count - len(prompts), weights, available).items():
+        for text in pool.draw(name, number):
             rng = random.Random(f"icldist/{seed}/{name}/{text.id}")
-            shown = demonstrations.without(
-                text, name, rng.choice(teacher_shots), rng.randrange(draws)
+            shown = pool.demonstrations(
+                name, rng.choice(teacher_shots), rng.randrange(draws), without=text
             )
             minimal = rng.random() < minimal_fraction
-            style = icldist.Style(format=task.formats[0]) if minimal else _random_style(task, rng)
+            style = _minimal_style(name) if minimal else _random_style(name, rng)
             shots = min(max(rng.choice(student_shots), int(minimal)), len(shown))
             prompts.append(icldist.build_prompt(name, text, shown, style, shots))
     return prompts
 
 
-def _suitable(
-    task: str, texts: Iterable[UnlabelledText], labels: Mapping[str, Mapping[str, str]]
-) -> list[UnlabelledText]:
-    """The texts that a task applies to and whose answer is computed, labelled or to be written."""
+def _minimal_style(task: str) -> icldist.Style:
+    return icldist.Style(format=icldist.TASKS[task].formats[0])
+
+
+def _random_style(task: str, rng: random.Random) -> icldist.Style:
     chosen = icldist.TASKS[task]
-    fitting = [text for text in texts if chosen.applies_to(text)]
-    if not chosen.labels:
-        return fitting
-    return [text for text in fitting if _label(task, text, labels) is not None]
-
-
-def _balanced(
-    task: str,
-    texts: Iterable[UnlabelledText],
-    count: int,
-    labels: Mapping[str, Mapping[str, str]],
-    *,
-    key: str,
-) -> list[UnlabelledText]:
-    """A draw of texts with as many of one answer as of another, where the answers are labels."""
-    groups: dict[str, list[UnlabelledText]] = defaultdict(list)
-    for text in texts:
-        label = _label(task, text, labels) if icldist.TASKS[task].labels else None
-        groups[label or ""].append(text)
-    sizes = {label: len(group) for label, group in groups.items()}
-    return [
-        text
-        for label, part in shares(count, dict.fromkeys(groups, 1.0), sizes).items()
-        for text in draw_texts(groups[label], part, key=f"{key}/{label}")
-    ]
-
-
-def _label(task: str, text: UnlabelledText, labels: Mapping[str, Mapping[str, str]]) -> str | None:
-    """The computed answer or the teacher's label, as far as there is one."""
-    gold = icldist.TASKS[task].gold
-    return gold(text) if gold is not None else labels.get(task, {}).get(text.id)
-
-
-class _DemonstrationDraws:
-    """Numbered sets of demonstrations for every task."""
-
-    def __init__(
-        self,
-        texts: Iterable[UnlabelledText],
-        labels: Mapping[str, Mapping[str, str]],
-        seed: int,
-    ):
-        self._texts = sorted(texts, key=lambda text: text.id)
-        self._labels = labels
-        self._seed = seed
-        self._groups: dict[str, tuple[tuple[Demonstration, ...], ...]] = {}
-        self._draws: dict[tuple[str, int, int], tuple[Demonstration, ...]] = {}
-
-    def without(
-        self, text: UnlabelledText, task: str, count: int, draw: int
-    ) -> tuple[Demonstration, ...]:
-        """The set of this number; one fewer where `text` itself is in it."""
-        key = (task, count, draw)
-        if key not in self._draws:
-            if task not in self._groups:
-                self._groups[task] = icldist.group_by_label(task, self._pool(task))
-            rng = random.Random(f"demonstrations/{self._seed}/{task}/{count}/{draw}")
-            self._draws[key] = icldist.draw_demonstrations(self._groups[task], count, rng)
-        return tuple(one for one in self._draws[key] if one.text != text.text)
-
-    def _pool(self, task: str) -> Sequence[Demonstration]:
-        """Texts with a computed answer or the teacher's label, or else handwritten ones."""
-        chosen = icldist.TASKS[task]
-        if chosen.gold is None and not chosen.labels:
-            return chosen.seeds
-        pool = []
-        for text in _suitable(task, self._texts, self._labels):
-            answer, subject = _label(task, text, self._labels), chosen.subject
-            assert answer is not None
-            pool.append(Demonstration(text.text, answer, (subject and subject(text)) or ""))
-        return pool
-
-
-def _random_style(task: Task, rng: random.Random) -> icldist.Style:
     # Without demonstrations only an instruction tells the student label words and format, so the
     # wording that has none is left to the minimal style.
     return icldist.Style(
-        wording=rng.randrange(1, len(task.wordings)),
-        verbalizer=rng.randrange(len(task.verbalizers)),
-        format=rng.choice(task.formats),
+        wording=rng.randrange(1, len(chosen.wordings)),
+        verbalizer=rng.randrange(len(chosen.verbalizers)),
+        format=rng.choice(chosen.formats),
     )
 
 
