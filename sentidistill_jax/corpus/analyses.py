@@ -480,8 +480,8 @@ ANALYSES = (
             ),
             WorkedExample(
                 "positive",
-                "No doctor before her had ever taken the time to listen.",
-                "The doctor is compared with all earlier ones and is the only one who listens.",
+                "What a gorgeous garden, I could sit here all day.",
+                "Nothing is compared; the writer simply praises the garden.",
             ),
         ),
     ),

@@ -353,7 +353,7 @@ REWRITES = (
     ),
     Perspective(
         "rewrite/domain",
-        "Elsewhere",
+        "Rewrite",
         (
             (
                 "Move the text to another subject, such as a film, a product or a meal, and keep "
