@@ -67,6 +67,7 @@ def build_icldist(
     student_shots: Sequence[int] = (0, 1, 2, 4),
     minimal_fraction: float = 0.25,
     draws: int = 64,
+    max_words: int = 0,
 ) -> list[Prompt]:
     """Makes a mixture of tasks: a share of bare sentiment prompts, the rest in many styles.
 
@@ -88,6 +89,8 @@ def build_icldist(
       minimal_fraction: Share of the other prompts in the minimal style; the rest draw their style.
       draws: Different sets of demonstrations for each task and number; texts that share one in the
         same style share the teacher's prefix too.
+      max_words: Most words of what the student reads, as far as leaving out demonstrations can keep
+        to it; 0 sets no limit.
 
     Raises:
       ValueError: If a task is not known or has no text, a label is none of its task's, or
@@ -117,8 +120,13 @@ def build_icldist(
             )
             minimal = rng.random() < minimal_fraction
             style = _minimal_style(name) if minimal else _random_style(name, rng)
-            shots = min(max(rng.choice(student_shots), int(minimal)), len(shown))
-            prompts.append(icldist.build_prompt(name, text, shown, style, shots))
+            least = min(int(minimal), len(shown))
+            shots = min(max(rng.choice(student_shots), least), len(shown))
+            prompt = icldist.build_prompt(name, text, shown, style, shots)
+            while max_words and shots > least and len(prompt.prompt.split()) > max_words:
+                shots -= 1
+                prompt = icldist.build_prompt(name, text, shown, style, shots)
+            prompts.append(prompt)
     return prompts
 
 

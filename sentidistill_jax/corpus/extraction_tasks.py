@@ -30,6 +30,7 @@ _ASPECT = Task(
     ),
     fields=(Field("aspect", quoted=True), Field("sentiment", _POLARITIES)),
     formats=("tuples", "dict", "json", "plain"),
+    max_new_tokens=48,
     seeds=(
         Demonstration(
             "The soup was cold but the waiter was charming.",
@@ -85,6 +86,7 @@ _CATEGORY = Task(
     ),
     fields=(Field("category", _CATEGORIES), Field("sentiment", _POLARITIES)),
     formats=("tuples", "dict", "json", "plain"),
+    max_new_tokens=48,
     seeds=(
         Demonstration(
             "The dumplings were superb, the bill was not.",
@@ -154,6 +156,7 @@ _QUADRUPLE = Task(
         Field("polarity", _POLARITIES),
     ),
     formats=("tuples", "json", "plain"),
+    max_new_tokens=96,
     seeds=(
         Demonstration(
             "The pancakes were fluffy but the coffee was bitter.",
@@ -238,6 +241,7 @@ _OPINION = Task(
         Field("polarity", _POLARITIES),
     ),
     formats=("tuples", "json", "plain"),
+    max_new_tokens=96,
     seeds=(
         Demonstration(
             "I adore this little radio.", (("I", "this little radio", "adore", "positive"),)

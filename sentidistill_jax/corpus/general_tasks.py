@@ -19,6 +19,7 @@ _DOMAINS = {
 }
 _NEGATION = re.compile(r"\b(?:not|no|never|nobody|nothing|none|cannot|\w+n't)\b", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]*")
+_PAIR_WORDS = 30  # of either sentence: one exchanged word is lost in longer ones
 
 
 def _domain(text: UnlabelledText) -> str | None:
@@ -45,6 +46,8 @@ def _same_meaning(text: UnlabelledText) -> str | None:
 
 
 def _second_sentence(text: UnlabelledText) -> str | None:
+    if len(text.text.split()) > _PAIR_WORDS:
+        return None
     rng = _draws(text)
     return reworded(text.text) if rng.random() < 0.5 else contradicted(text.text, rng)
 

@@ -76,6 +76,7 @@ def build_prompt(
         wording=style.wording,
         format=style.format,
         answer=None if gold is None else render_answer(task, gold, style),
+        max_new_tokens=chosen.max_new_tokens,
     )
 
 

@@ -54,6 +54,7 @@ class Task:
     # stands on a line named `subject_name` below the text.
     subject: Callable[[UnlabelledText], str | None] | None = None
     subject_name: str = ""
+    max_new_tokens: int = 0  # budget of an answer that the teacher writes; 0: the settings' own
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ from sentidistill_jax.corpus.sampling import draw_texts, shares
 from sentidistill_jax.corpus.task import Demonstration
 from sentidistill_jax.corpus.user_texts import UnlabelledText
 
+_DEMONSTRATION_WORDS = 40  # prompts with several longer ones are mostly demonstration
+
 
 class TaskTexts:
     """User texts as tasks see them.
@@ -73,12 +75,14 @@ class TaskTexts:
         return tuple(one for one in self._drawn[key] if one.text != without.text)
 
     def _pool(self, task: str) -> Sequence[Demonstration]:
-        """Texts with a computed answer or the teacher's label, or else handwritten ones."""
+        """Short texts with a computed answer or the teacher's label, or else handwritten ones."""
         chosen = icldist.TASKS[task]
         if chosen.gold is None and not chosen.labels:
             return chosen.seeds
         pool = []
         for text in self.suitable(task):
+            if len(text.text.split()) > _DEMONSTRATION_WORDS:
+                continue
             answer = self._answer(task, text)
             subject = chosen.subject(text) if chosen.subject is not None else None
             assert answer is not None

@@ -253,4 +253,5 @@ def _icldist(
         student_shots=settings.student_shots,
         minimal_fraction=settings.minimal_fraction,
         draws=settings.draws,
+        max_words=settings.max_words,
     )

@@ -123,6 +123,25 @@ def test_icldist_divides_the_mixture_over_the_tasks_that_apply():
         assert "\n\n" in prompt.prompt
 
 
+def test_a_student_reads_fewer_demonstrations_rather_than_a_longer_prompt():
+    options = {"tasks": {"sentiment": 1.0}, "teacher_shots": (8,), "student_shots": (4,)}
+    whole, cut = (_icldist(TEXTS, max_words=limit, **options) for limit in (0, 40))
+    assert [prompt.teacher_prompt for prompt in whole] == [prompt.teacher_prompt for prompt in cut]
+    assert all(prompt.prompt.count("I liked film") == 5 for prompt in whole)
+    shots = [prompt.prompt.count("I liked film") - 1 for prompt in cut]
+    for prompt, number in zip(cut, shots, strict=True):
+        assert len(prompt.prompt.split()) <= 40 or number == (prompt.wording == 0)
+    assert 0 in shots and max(shots) < 5
+
+
+def test_long_texts_are_no_demonstrations():
+    long = UnlabelledText("long", "movie", "I liked film number 1000 " + "a lot " * 20)
+    texts = [*TEXTS[:6], long]
+    labels = {"sentiment": {text.id: "positive" for text in texts}}
+    for prompt in _icldist(texts, labels=labels, tasks={"sentiment": 1.0}):
+        assert prompt.teacher_prompt.count("1000") == (prompt.text_id == "long")
+
+
 def test_labels_that_are_missing_leave_their_share_to_the_other_tasks():
     few = {"irony": dict.fromkeys([text.id for text in TEXTS[:3]], "sincere")}
     prompts = _icldist(TEXTS, count=40, labels=LABELS | few, tasks={"irony": 1.0, "sentiment": 1.0})
