@@ -89,8 +89,8 @@ def build_icldist(
       minimal_fraction: Share of the other prompts in the minimal style; the rest draw their style.
       draws: Different sets of demonstrations for each task and number; texts that share one in the
         same style share the teacher's prefix too.
-      max_words: Most words of what the student reads, as far as leaving out demonstrations can keep
-        to it; 0 sets no limit.
+      max_words: Most words of what the student reads; 0 sets no limit. It reads fewer
+        demonstrations where they would make more, and a prompt still longer is left out.
 
     Raises:
       ValueError: If a task is not known or has no text, a label is none of its task's, or
@@ -123,11 +123,16 @@ def build_icldist(
             least = min(int(minimal), len(shown))
             shots = min(max(rng.choice(student_shots), least), len(shown))
             prompt = icldist.build_prompt(name, text, shown, style, shots)
-            while max_words and shots > least and len(prompt.prompt.split()) > max_words:
+            while shots > least and _too_long(prompt, max_words):
                 shots -= 1
                 prompt = icldist.build_prompt(name, text, shown, style, shots)
-            prompts.append(prompt)
+            if not _too_long(prompt, max_words):
+                prompts.append(prompt)
     return prompts
+
+
+def _too_long(prompt: Prompt, max_words: int) -> bool:
+    return 0 < max_words < len(prompt.prompt.split())
 
 
 def _minimal_style(task: str) -> icldist.Style:
