@@ -96,7 +96,7 @@ def get_config() -> ConfigDict:
     config.icldist.draws = 4  # different sets of demonstrations per task
     # Of the student's prompt, which drops demonstrations to keep to it; 0: no limit. With
     # its answer it must fit into data.seq_length tokens: some 1.5 for a word.
-    config.icldist.max_words = 110
+    config.icldist.max_words = 90
 
     # How the teacher writes answers that are not fixed by a label.
     config.generation = ConfigDict(dict(temperature=0.0, top_p=1.0, min_p=0.0, max_new_tokens=32))

@@ -48,7 +48,7 @@ def _shared(config: Any) -> Any:
 
 
 def _label_stage(config: Any) -> Any:
-    config.data.scored_length = 40  # labels are short
+    config.data.scored_length = 88  # labels are short, lists of tuples take up to 80 tokens
     config.optimizer.learning_rate = 2e-4
     return config
 

@@ -537,6 +537,6 @@ ANALYSES = (
                 ),
             ),
         ),
-        max_new_tokens=112,
+        max_new_tokens=88,
     ),
 )

@@ -156,7 +156,7 @@ _QUADRUPLE = Task(
         Field("polarity", _POLARITIES),
     ),
     formats=("tuples", "json", "plain"),
-    max_new_tokens=96,
+    max_new_tokens=80,
     seeds=(
         Demonstration(
             "The pancakes were fluffy but the coffee was bitter.",
@@ -241,7 +241,7 @@ _OPINION = Task(
         Field("polarity", _POLARITIES),
     ),
     formats=("tuples", "json", "plain"),
-    max_new_tokens=96,
+    max_new_tokens=80,
     seeds=(
         Demonstration(
             "I adore this little radio.", (("I", "this little radio", "adore", "positive"),)

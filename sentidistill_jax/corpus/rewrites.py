@@ -310,7 +310,7 @@ REWRITES = (
             ),
         ),
         sentiment="same",
-        max_new_tokens=96,
+        max_new_tokens=80,
     ),
     Perspective(
         "rewrite/shorter",

@@ -85,7 +85,7 @@ def test_a_chat_has_the_instruction_alone_and_room_for_several_lines():
 
 def test_longer_answers_have_a_budget_of_their_own():
     prompt = build_prompt("analyse/free", TEXT)
-    assert (prompt.chat, prompt.multi_line, prompt.max_new_tokens) == (False, False, 112)
+    assert (prompt.chat, prompt.multi_line, prompt.max_new_tokens) == (False, False, 88)
 
 
 def test_rewrites_alone_are_said_to_keep_or_turn_the_sentiment():
