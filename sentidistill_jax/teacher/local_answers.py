@@ -37,8 +37,8 @@ from sentidistill_jax.teacher.answers import (
     fixed_answer,
     is_annotated,
     is_free,
-    reject_reason,
 )
+from sentidistill_jax.teacher.filters import reject_reason
 from sentidistill_jax.teacher.records import make_record, one_hot_targets, text_record
 
 
@@ -84,7 +84,7 @@ class _LocalTeacher:
 
     def _reject(self, prompt: Prompt, text: str) -> str | None:
         about = self.job.texts[prompt.text_id]
-        return reject_reason(about, text, stopped=text.endswith("\n"))
+        return reject_reason(prompt, about, text, stopped=text.endswith("\n"))
 
     def _seed(self, prompt: Prompt) -> int:
         """A seed of the prompt's own, so that its answer does not depend on its neighbours."""

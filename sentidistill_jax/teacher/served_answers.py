@@ -25,8 +25,8 @@ from sentidistill_jax.teacher.answers import (
     fixed_answer,
     is_annotated,
     is_free,
-    reject_reason,
 )
+from sentidistill_jax.teacher.filters import reject_reason
 from sentidistill_jax.teacher.records import (
     Targets,
     make_record,
@@ -187,7 +187,7 @@ class ServedAnswers:
         answer = self._cached_answer(self._request(prompt))
         stopped = answer.stopped or "\n" in answer.text
         about = self._job.texts[prompt.text_id]
-        return reject_reason(about, self._text(prompt), stopped=stopped)
+        return reject_reason(prompt, about, self._text(prompt), stopped=stopped)
 
     def _fixed(self, prompt: Prompt) -> FixedAnswer:
         return fixed_answer(self._tokenizer, prompt, self._job.annotations)
