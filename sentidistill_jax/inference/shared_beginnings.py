@@ -20,7 +20,7 @@ class PromptGroup:
 
 
 def group_prompts(
-    prompts: Sequence[Int[np.ndarray, " seq"]], most: Sequence[int]
+    prompts: Sequence[Int[np.ndarray, " _"]], most: Sequence[int]
 ) -> list[PromptGroup]:
     """Every prompt in one group; prompts that share nothing come last, in a group of length 0.
 

@@ -1,4 +1,4 @@
-"""What a teacher is asked and what it answers: fixed or in its own words, worth learning or not."""
+"""What a teacher is asked and what it answers: fixed or in its own words."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -28,6 +28,10 @@ class CaptureJob:
     annotations: Annotations  # for answers made of label words
     sampling: SamplingConfig  # how the teacher writes answers of its own
     seed: int  # for the sampling
+
+    def budget(self, prompt: Prompt) -> int:
+        """Most tokens of an answer of the teacher's own."""
+        return prompt.max_new_tokens or self.sampling.max_new_tokens
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,7 @@ _REFUSALS = ("i'm sorry", "i am sorry", "i'm not sure", "i am not sure", "as an 
 _SPECIAL_TOKEN = re.compile(
     r"<\|[^|<>\s]+\|>|</?(?:s|bos|eos|pad|unk|think|(?:start|end)_of_turn)>|\[/?INST\]"
 )
+_END_MARK = re.compile(rf"(?:{_SPECIAL_TOKEN.pattern})\s*$")
 _QUOTED = re.compile(r'"([^"]+)"|\u201c([^\u201d]+)\u201d')
 _ELLIPSIS = re.compile(r"\.\.\.|\u2026")
 _ARTICLES = {"a", "an", "the"}
@@ -100,12 +101,11 @@ def rewrite_agrees(
     return after == (before if wanted == "same" else len(before_logprobs) - 1 - before)
 
 
-def count_reasons(decisions: Iterable[tuple[str, str | None]]) -> dict[str, dict[str, int]]:
-    """Counts (perspective or task, reason or None) pairs: kind -> reason or "kept" -> number."""
-    counts: dict[str, Counter[str]] = {}
-    for kind, reason in decisions:
-        counts.setdefault(kind, Counter())[reason or "kept"] += 1
-    return {kind: dict(counts[kind]) for kind in sorted(counts)}
+def without_end_marks(answer: str) -> str:
+    """An answer without the marks of turns or ends that it ends with."""
+    while (kept := _END_MARK.sub("", answer)) != answer:
+        answer = kept
+    return answer
 
 
 def _least_words(task: Task | None) -> int:

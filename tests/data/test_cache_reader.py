@@ -146,7 +146,7 @@ def test_another_schema_is_refused_before_its_fields_are_read(directory):
     path = directory / "manifest.json"
     values = unseal(path.read_bytes(), path)
     path.write_bytes(seal({**values, "schema_version": 99, "new_field": 1}))
-    with pytest.raises(CacheMismatchError, match="schema_version: got 99, expected 3"):
+    with pytest.raises(CacheMismatchError, match="schema_version: got 99, expected 4"):
         open_cache(directory)
 
 

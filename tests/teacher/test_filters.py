@@ -4,7 +4,7 @@ import pytest
 
 from sentidistill_jax.corpus import icldist, knowdist
 from sentidistill_jax.corpus.user_texts import UnlabelledText
-from sentidistill_jax.teacher.filters import count_reasons, reject_reason, rewrite_agrees
+from sentidistill_jax.teacher.filters import reject_reason, rewrite_agrees, without_end_marks
 
 TEXT = UnlabelledText("t", "movie", "A quiet treasure indeed.")
 
@@ -153,6 +153,15 @@ def test_the_opposite_of_neutral_is_neutral():
         rewrite_agrees("rewrite/flip", POSITIVE, positive)
 
 
-def test_reasons_are_counted_by_kind():
-    decisions = [("b", None), ("a", "loop"), ("b", None), ("b", "copy")]
-    assert count_reasons(decisions) == {"a": {"loop": 1}, "b": {"kept": 2, "copy": 1}}
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        (" A gem.<|im_end|>", " A gem."),
+        (" A gem.<|im_end|>\n<|endoftext|>\n", " A gem."),
+        (" A gem.<end_of_turn>", " A gem."),
+        (" A gem.\n", " A gem.\n"),
+        (" A <|im_end|> gem.", " A <|im_end|> gem."),
+    ],
+)
+def test_marks_of_the_end_are_no_part_of_an_answer(answer, kept):
+    assert without_end_marks(answer) == kept
