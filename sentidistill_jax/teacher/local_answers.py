@@ -221,7 +221,7 @@ class LocalAnswers(_LocalTeacher):
             return reason
         assert written.distribution is not None
         completion, targets = written.tokens, select(written.distribution, self.manifest)
-        if not written.text.endswith("\n"):
+        if written.stopped and not written.text.endswith("\n"):
             # The teacher ended its turn, where the student's answers end with a newline.
             newline = encode(self.model.tokenizer, "\n")
             ending, _ = self._near_certain(prompt, newline, None)

@@ -273,7 +273,9 @@ class ServedAnswers:
                 listed = [token.candidates for token in answer.prompt]
                 rows += listed[len(listed) - (len(completion) - len(rows)) :]
             else:
-                rows += [token.candidates for token in answer.tokens[:1]]
+                # Some list nothing for the token that ends a turn.
+                ended = [{}] if answer.stopped else []
+                rows += [token.candidates for token in answer.tokens[:1]] or ended
         return rows if len(rows) == len(completion) else None
 
     def _targets(self, prompt: Prompt) -> Targets | None:
@@ -285,13 +287,14 @@ class ServedAnswers:
         rows = self._rows(prompt, completion)
         if rows is None:
             return None
-        labelled = answer is not None and len(answer.label_ids) > 0
-        forced = {answer.position: answer.label_ids} if answer is not None and labelled else {}
+        if answer is None:
+            written = self._written_targets(rows, completion)
+            return written and (written, None)
+        labelled = len(answer.label_ids) > 0
+        forced = {answer.position: answer.label_ids} if labelled else {}
         targets = self._aligner.targets(rows, self._top_k, forced)
         if targets is None:
             return None
-        if answer is None:
-            return self._with_newline(targets, completion), None
         if not labelled:
             return targets, None
         ids, logprobs = targets.pad(int(targets.counts.max()))
@@ -301,16 +304,16 @@ class ServedAnswers:
             answer.position, answer.label_ids, np.array(raw, np.float32), answer.label_logprobs
         )
 
-    def _with_newline(self, targets: SparseTargets, completion: np.ndarray) -> SparseTargets:
-        """Targets whose last row is certain of the newline, where the teacher ended its turn."""
-        last = int(targets.counts[-1])
-        if targets.ids[-last:][targets.logprobs[-last:].argmax()] == completion[-1]:
+    def _written_targets(
+        self, rows: Sequence[Mapping[str, float]], completion: np.ndarray
+    ) -> SparseTargets | None:
+        """Targets of an answer of the teacher's own.
+
+        Where it ended its turn rather than its line, the newline is certain.
+        """
+        likeliest = max(rows[-1], key=rows[-1].__getitem__, default="")
+        ended = self._aligner.id_of(likeliest) != completion[-1]
+        targets = self._aligner.targets(rows[:-1] if ended else rows, self._top_k, {})
+        if targets is None or not ended:
             return targets
-        before = SparseTargets(
-            targets.counts[:-1],
-            targets.ids[:-last],
-            targets.logprobs[:-last],
-            targets.tail_logprobs[:-1],
-        )
-        ending, _ = one_hot_targets(completion[-1:], None)
-        return with_ending(before, ending)
+        return with_ending(targets, one_hot_targets(completion[-1:], None)[0])

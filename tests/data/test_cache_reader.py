@@ -138,7 +138,7 @@ def test_all_that_differs_or_is_missing_is_listed_at_once(directory):
 def test_what_fits_is_accepted(directory):
     expected = {"temperatures": (1.0, 2.0), "config": MANIFEST.config}
     reader = open_cache(directory, expect=expected)
-    assert len(reader) == MANIFEST.num_records
+    assert len(reader) == MANIFEST.num_prompts
     assert reader.manifest.temperatures == (1.0, 2.0)
 
 

@@ -254,14 +254,21 @@ def test_a_chat_is_not_had_with_a_server_of_completions(tmp_path):
             answers.ask([dataclasses.replace(FREE, chat=True)])
 
 
-def test_an_answer_of_several_lines_is_kept_whole(tmp_path):
-    lines = dataclasses.replace(FREE, multi_line=True, max_new_tokens=60)
-    said = " a warm\nand witty film\n"
-    model = ToyModel(TOKENIZER)
-    model.answer = lambda prompt: said
+@pytest.mark.parametrize("style", ["lists", "vllm"])
+@pytest.mark.parametrize("between", ["", "\n"])
+def test_an_answer_ends_where_the_teacher_ends_its_turn(style, between, tmp_path):
+    """Its mark is not learnt: what the student writes ends with a newline."""
+    said = f" a warm and{between} witty film"
+    model = ToyModel(TOKENIZER, (f"{said}<pad>",), end="<pad>")
+    prompt = dataclasses.replace(FREE, multi_line=bool(between), max_new_tokens=30)
     with serving(model) as server:
-        answers = answers_of(server, tmp_path / "journal.jsonl", api="chat")
-        answers.ask([FREE, lines])
-        one, several = server.asked[-2:]
-        assert ("stop" in one, "stop" in several) == (True, False)
-        assert (one["max_tokens"], several["max_tokens"]) == (40, 60)
+        server.style = style
+        answers = answers_of(server, tmp_path / "journal.jsonl")
+        answers.ask([prompt])
+        asked = next(body for body in server.asked if body["max_tokens"] == 30)
+        assert ("stop" in asked) == (not between)
+    records, _ = write(answers, [prompt], tmp_path / "cache")
+    record = records[prompt.id]
+    assert TOKENIZER.decode(record.tokens[record.completion_start :]) == f"{said}\n"
+    assert record.targets.counts[-1] == 1 and record.targets.counts[-2] == TOP_K
+    assert record.targets.ids[-1] == record.tokens[-1] == encode("\n")[0]
