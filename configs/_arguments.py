@@ -52,6 +52,7 @@ def shrink(config: Any) -> None:
     config.data.seq_length, config.data.scored_length = 256, 96
     config.log_interval = 1
     config.evaluation.max_examples = _open(reviews=16)
+    config.evaluation.calibration_texts = 16
     config.evaluation.sentibench_examples = -1
 
 

