@@ -35,7 +35,7 @@ def load_teacher(tokens_per_batch: int = 2048) -> LocalModel:
 
 
 def prompts(count: int) -> list[Prompt]:
-    """Free-text prompts, perspective by perspective; about 1,400 exist."""
+    """Free-text prompts, perspective by perspective; about 2,800 exist."""
     every = []
     for name, perspective in PERSPECTIVES.items():
         shown = {one.text for one in perspective.examples}

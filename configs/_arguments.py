@@ -42,8 +42,8 @@ def shrink(config: Any) -> None:
     config.generation.max_new_tokens = 24
     config.cache.top_k, config.cache.records_per_shard = 8, 3
     config.icldist.tasks = _open(sentiment=1.0)
-    config.icldist.max_texts, config.icldist.plain_texts, config.icldist.draws = 4, 4, 1
-    config.icldist.per_text, config.icldist.teacher_shots = 1, (4,)
+    config.icldist.num_prompts, config.icldist.bare_fraction, config.icldist.draws = 8, 0.5, 1
+    config.icldist.teacher_shots = (4,)
     if not config.student.source.startswith("students/"):
         config.student.layers = (0, 1)
     config.student.dtype = "float32"
@@ -52,6 +52,7 @@ def shrink(config: Any) -> None:
     config.data.seq_length, config.data.scored_length = 256, 96
     config.log_interval = 1
     config.evaluation.max_examples = _open(reviews=16)
+    config.evaluation.calibration_texts = 16
     config.evaluation.sentibench_examples = -1
 
 

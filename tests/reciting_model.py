@@ -12,16 +12,31 @@ from sentidistill_jax.sharding import make_mesh
 WORDS = ("a", "warm", "and", "witty", "film")  # one token each
 
 
-def reciting_model(after: str) -> LoadedModel:
-    """A model that goes on with WORDS and a newline wherever a text ends with `after`."""
+END = "<|im_end|>"
+CHAT = (
+    "{% for message in messages %}{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
+
+
+def reciting_model(
+    after: str, says: str = "".join(f" {word}" for word in WORDS) + "\n"
+) -> LoadedModel:
+    """A model that goes on with `says` wherever a text ends with `after`; no token occurs twice.
+
+    It has a chat template, which ends with a colon and whose turns end with END.
+    """
     tokenizer = byte_tokenizer([*WORDS, "positive", "negative"])
+    tokenizer.add_special_tokens({"additional_special_tokens": [END]})
+    tokenizer.chat_template = CHAT
     config = dataclasses.replace(TINY, tie_embeddings=False)
     weights = random_weights(config)
     for name in weights:  # without layers the last token alone decides
         if name.endswith(("o_proj.weight", "down_proj.weight")):
             weights[name] *= 0
     embedding = weights["model.embed_tokens.weight"]
-    chain = tokenizer(after + "".join(f" {word}" for word in WORDS) + "\n")["input_ids"]
+    chain = tokenizer(after + says)["input_ids"]
+    assert len(set(chain)) == len(chain)
     weights["lm_head.weight"] = np.zeros_like(embedding)
     weights["lm_head.weight"][chain[1:]] = embedding[chain[:-1]]
     mesh = make_mesh({}, jax.devices()[:1])

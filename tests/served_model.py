@@ -23,10 +23,21 @@ ANSWERS = (" a warm and witty film\n", " it is far too long\n", " dull\n")
 
 
 class ToyModel:
-    """After the last colon of a text it writes one of `ANSWERS`; elsewhere it is random."""
+    """After the last colon of a text it writes one of its answers; elsewhere it is random.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast):
-        self.tokenizer = tokenizer
+    Args:
+      tokenizer: Its tokenizer.
+      answers: What it may write.
+      end: Text of the token that ends its turn; "": it never ends it.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        answers: Sequence[str] = ANSWERS,
+        end: str = "",
+    ):
+        self.tokenizer, self.answers, self.end = tokenizer, answers, end
         texts = [str(tokenizer.decode([number])) for number in range(len(tokenizer))]
         self._no_text = np.array(["\ufffd" in text for text in texts])  # parts of characters
 
@@ -34,7 +45,7 @@ class ToyModel:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]  # type: ignore[return-value]
 
     def answer(self, prompt: str) -> str:
-        return ANSWERS[zlib.crc32(prompt.encode()) % len(ANSWERS)]
+        return self.answers[zlib.crc32(prompt.encode()) % len(self.answers)]
 
     def logprobs(self, ids: Sequence[int]) -> np.ndarray:
         """Of the next token, float64 [vocab]."""
@@ -189,7 +200,8 @@ def _complete(server: Server, body: dict[str, Any]) -> dict[str, Any]:
         rows.append(model.logprobs([*read, *ids]))
         ids.append(int(rows[-1].argmax()))
         text = str(model.tokenizer.decode(ids))
-        stops = [stop for stop in body.get("stop", ()) if stop in text]
+        ends = [*body.get("stop", ()), *([model.end] if model.end else ())]
+        stops = [stop for stop in ends if stop in text]
         if stops:
             text, finish_reason = text[: text.find(stops[0])], "stop"
             if server.style != "vllm":  # vLLM lists the token that ended the answer

@@ -5,9 +5,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sentidistill_jax.corpus import icldist, knowdist
 from sentidistill_jax.corpus.leakage import LeakageReport, remove_leaks
-from sentidistill_jax.corpus.perspectives import PERSPECTIVES, Verdict
+from sentidistill_jax.corpus.perspective import Verdict
+from sentidistill_jax.corpus.perspectives import PERSPECTIVES
 from sentidistill_jax.corpus.records import Prompt
-from sentidistill_jax.corpus.task import Demonstration, Task
+from sentidistill_jax.corpus.sampling import shares
+from sentidistill_jax.corpus.task_texts import TaskTexts
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText, training_texts
 
 
@@ -26,6 +28,7 @@ def build_knowdist(
     perspectives: Mapping[str, float] | None = None,
     per_text: int = 1,
     verdicts: Mapping[str, Verdict] | None = None,
+    style: knowdist.PromptStyle = "few_shot",
 ) -> list[Prompt]:
     """Puts every text to the teacher from some perspectives.
 
@@ -35,9 +38,10 @@ def build_knowdist(
       perspectives: Perspective -> weight in the draw; all alike by default.
       per_text: Different perspectives that each text is seen from.
       verdicts: Text id -> the teacher's own label; a text without one is asked about without it.
+      style: How the teacher is asked, see `knowdist.build_prompt`.
 
     Raises:
-      ValueError: If a perspective is not known.
+      ValueError: If a perspective or the style is not known.
     """
     weights = perspectives or dict.fromkeys(PERSPECTIVES, 1.0)
     _check_names("perspective", weights, PERSPECTIVES)
@@ -47,7 +51,7 @@ def build_knowdist(
         verdict = (verdicts or {}).get(text.id)
         for name in _weighted_sample(weights, per_text, rng):
             wording = rng.randrange(len(PERSPECTIVES[name].wordings))
-            prompts.append(knowdist.build_prompt(name, text, wording, verdict))
+            prompts.append(knowdist.build_prompt(name, text, wording, verdict, style))
     return prompts
 
 
@@ -56,100 +60,93 @@ def build_icldist(
     *,
     seed: int,
     labels: Mapping[str, Mapping[str, str]],
+    count: int,
     tasks: Mapping[str, float] | None = None,
-    per_text: int = 1,
+    bare_fraction: float = 0.25,
     teacher_shots: Sequence[int] = (4, 8),
     student_shots: Sequence[int] = (0, 1, 2, 4),
     minimal_fraction: float = 0.25,
     draws: int = 64,
+    max_words: int = 0,
 ) -> list[Prompt]:
-    """Puts every text to the teacher in some tasks.
+    """Makes a mixture of tasks: a share of bare sentiment prompts, the rest in many styles.
+
+    Each task draws its own texts, from those that it applies to and, where its answer is a label,
+    that carry one, as evenly over the labels as there are texts. What a task has too few texts for
+    goes to the others.
 
     Args:
       texts: User texts; they are also the pool of demonstrations.
-      seed: Names the draw of tasks, styles and demonstrations.
-      labels: Task -> text id -> label that demonstrations carry: the teacher's own labels, or human
-        ones where the config allows it. Tasks that compute their answer need none; other tasks that
-        are missing here use their handwritten demonstrations.
-      tasks: Task -> weight in the draw; all alike by default.
-      per_text: Different tasks that each text is put to, as far as that many apply to it.
+      seed: Names the draw of texts, styles and demonstrations.
+      labels: Task -> text id -> the teacher's own label. Demonstrations carry these labels too.
+      count: Prompts in all, as far as the texts go.
+      tasks: Task -> weight in the mixture; by default all that have texts, alike.
+      bare_fraction: Share of bare prompts: zero-shot, without an instruction, as the headline
+        evaluation asks. Too many of them and the student only ever sees the question of its test.
       teacher_shots: Numbers of demonstrations to choose from.
-      student_shots: Numbers of them that the student reads, to choose from.
-      minimal_fraction: Share of prompts in the minimal style; the others draw their style.
+      student_shots: Numbers of them that the student reads, to choose from; in the minimal style at
+        least one, since nothing else tells it the task.
+      minimal_fraction: Share of the other prompts in the minimal style; the rest draw their style.
       draws: Different sets of demonstrations for each task and number; texts that share one in the
         same style share the teacher's prefix too.
+      max_words: Most words of what the student reads; 0 sets no limit. It reads fewer
+        demonstrations where they would make more, and a prompt still longer is left out.
 
     Raises:
-      ValueError: If a task is not known, or a label is none of its task's.
+      ValueError: If a task is not known or has no text, a label is none of its task's, or
+        `bare_fraction` is not a share.
     """
-    weights = tasks or dict.fromkeys(icldist.TASKS, 1.0)
-    _check_names("task", [*weights, *labels], icldist.TASKS)
+    if not 0 <= bare_fraction <= 1:
+        raise ValueError(f"bare_fraction={bare_fraction} must lie between 0 and 1.")
+    _check_names("task", [*(tasks or ()), *labels], icldist.TASKS)
     for task, label_of in labels.items():
-        if icldist.TASKS[task].labels:
-            _check_names(f"{task} label", set(label_of.values()), icldist.TASKS[task].labels)
-    demonstrations = _DemonstrationDraws(texts, labels, seed)
-    prompts = []
-    for text in texts:
-        rng = random.Random(f"icldist/{seed}/{text.id}")
-        suitable = {name: weight for name, weight in weights.items() if _applies(name, text)}
-        for name in _weighted_sample(suitable, per_text, rng):
-            count, draw = rng.choice(teacher_shots), rng.randrange(draws)
-            shown = demonstrations.without(text, name, count, draw)
+        _check_names(f"{task} label", set(label_of.values()), icldist.TASKS[task].labels)
+    pool = TaskTexts(texts, labels, seed)
+    bare = pool.bare(round(bare_fraction * count))
+    prompts = [icldist.build_prompt("sentiment", text, ()) for text in bare]
+    weights = tasks or dict.fromkeys(icldist.TASKS, 1.0)
+    available = {name: len(pool.suitable(name)) for name in weights}
+    for name in tasks or ():
+        if not available[name]:
+            raise ValueError(
+                f"task {name!r} applies to none of the {len(texts)} texts; leave it out of"
+                " icldist.tasks or, if its answer is a label, put it into annotate.tasks."
+            )
+    for name, number in shares(count - len(prompts), weights, available).items():
+        for text in pool.draw(name, number):
+            rng = random.Random(f"icldist/{seed}/{name}/{text.id}")
+            shown = pool.demonstrations(
+                name, rng.choice(teacher_shots), rng.randrange(draws), without=text
+            )
             minimal = rng.random() < minimal_fraction
-            style = icldist.MINIMAL if minimal else _random_style(icldist.TASKS[name], rng)
-            shots = min(rng.choice(student_shots), len(shown))
-            prompts.append(icldist.build_prompt(name, text, shown, style, shots))
+            style = _minimal_style(name) if minimal else _random_style(name, rng)
+            least = min(int(minimal), len(shown))
+            shots = min(max(rng.choice(student_shots), least), len(shown))
+            prompt = icldist.build_prompt(name, text, shown, style, shots)
+            while shots > least and _too_long(prompt, max_words):
+                shots -= 1
+                prompt = icldist.build_prompt(name, text, shown, style, shots)
+            if not _too_long(prompt, max_words):
+                prompts.append(prompt)
     return prompts
 
 
-class _DemonstrationDraws:
-    """Numbered sets of demonstrations for every task."""
-
-    def __init__(
-        self,
-        texts: Iterable[UnlabelledText],
-        labels: Mapping[str, Mapping[str, str]],
-        seed: int,
-    ):
-        self._texts = sorted(texts, key=lambda text: text.id)
-        self._labels = labels
-        self._seed = seed
-        self._groups: dict[str, tuple[tuple[Demonstration, ...], ...]] = {}
-        self._draws: dict[tuple[str, int, int], tuple[Demonstration, ...]] = {}
-
-    def without(
-        self, text: UnlabelledText, task: str, count: int, draw: int
-    ) -> tuple[Demonstration, ...]:
-        """The set of this number; one fewer where `text` itself is in it."""
-        key = (task, count, draw)
-        if key not in self._draws:
-            if task not in self._groups:
-                self._groups[task] = icldist.group_by_label(task, self._pool(task))
-            rng = random.Random(f"demonstrations/{self._seed}/{task}/{count}/{draw}")
-            self._draws[key] = icldist.draw_demonstrations(self._groups[task], count, rng)
-        return tuple(one for one in self._draws[key] if one.text != text.text)
-
-    def _pool(self, task: str) -> Sequence[Demonstration]:
-        chosen = icldist.TASKS[task]
-        if chosen.gold is None and task not in self._labels:
-            return chosen.seeds
-        answer = chosen.gold or (lambda text: self._labels[task].get(text.id))
-        answers = ((text, answer(text)) for text in self._texts)
-        return [Demonstration(text.text, label) for text, label in answers if label is not None]
+def _too_long(prompt: Prompt, max_words: int) -> bool:
+    return 0 < max_words < len(prompt.prompt.split())
 
 
-def _applies(task: str, text: UnlabelledText) -> bool:
-    gold = icldist.TASKS[task].gold
-    return gold is None or gold(text) is not None
+def _minimal_style(task: str) -> icldist.Style:
+    return icldist.Style(format=icldist.TASKS[task].formats[0])
 
 
-def _random_style(task: Task, rng: random.Random) -> icldist.Style:
+def _random_style(task: str, rng: random.Random) -> icldist.Style:
+    chosen = icldist.TASKS[task]
     # Without demonstrations only an instruction tells the student label words and format, so the
     # wording that has none is left to the minimal style.
     return icldist.Style(
-        wording=rng.randrange(1, len(task.wordings)),
-        verbalizer=rng.randrange(len(task.verbalizers)),
-        format=rng.choice(task.formats),
+        wording=rng.randrange(1, len(chosen.wordings)),
+        verbalizer=rng.randrange(len(chosen.verbalizers)),
+        format=rng.choice(chosen.formats),
     )
 
 

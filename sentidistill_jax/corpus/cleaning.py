@@ -4,6 +4,7 @@ import hashlib
 import html
 import re
 import unicodedata
+from itertools import accumulate
 
 # A bare "http" is what data sets, and `clean`, leave of a link.
 _URL = re.compile(r"(?:https?://|www\.)\S+|\bhttps?\b|\burl_removed\b", re.IGNORECASE)
@@ -14,6 +15,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\u200b-\u200f\u2028-\u202f\ufeff]
 _QUOTE_PAIRS = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019"}
 # Penn Treebank tokenisation splits clitics off and spells brackets; undone to compare words.
 _CLITIC = re.compile(r"\s+(n't|'(?:s|m|d|re|ve|ll))\b", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"[.!?]+[\"')\u2019\u201d]*(?=\s|$)")
 _BRACKET = re.compile(r"-[lr]rb-", re.IGNORECASE)
 
 
@@ -39,6 +41,22 @@ def _strip_wrapping_quotes(text: str) -> str:
         if text[0] not in inner and text[-1] not in inner:
             return inner.strip()
     return text
+
+
+def shorten(text: str, max_words: int) -> str:
+    """The first sentences of `text`, at most `max_words` words of it.
+
+    Where not even half of that many words end with a sentence, the text is cut after `max_words`
+    words instead.
+    """
+    pieces = text.split(" ")
+    lengths = accumulate(len(words(piece)) for piece in pieces)
+    cut = " ".join(
+        piece for piece, length in zip(pieces, lengths, strict=True) if length <= max_words
+    )
+    ends = [match.end() for match in _SENTENCE_END.finditer(cut)]
+    whole = cut[: ends[-1]] if ends else ""
+    return whole if 2 * len(words(whole)) >= max_words else cut
 
 
 def words(text: str) -> list[str]:

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from sentidistill_jax.corpus.extraction_tasks import EXTRACTION_TASKS
 from sentidistill_jax.corpus.general_tasks import GENERAL_TASKS
+from sentidistill_jax.corpus.items import Items, describe_items, render_items
 from sentidistill_jax.corpus.records import Prompt
-from sentidistill_jax.corpus.sentiment_tasks import SENTIMENT_TASKS
+from sentidistill_jax.corpus.sentiment_tasks import LABEL_TASKS
 from sentidistill_jax.corpus.task import Demonstration, OutputFormat, Task
 from sentidistill_jax.corpus.user_texts import UnlabelledText
 
-TASKS = {task.name: task for task in (*SENTIMENT_TASKS, *GENERAL_TASKS)}
+TASKS = {task.name: task for task in (*LABEL_TASKS, *EXTRACTION_TASKS, *GENERAL_TASKS)}
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,19 @@ def build_prompt(
 
     Returns:
       The prompt; `answer` is set if the task computes the right answer for this text.
+
+    Raises:
+      ValueError: If the task asks about something that the text has not.
     """
     chosen = TASKS[task]
+    subject = chosen.subject(text) if chosen.subject is not None else ""
+    if subject is None:
+        raise ValueError(
+            f"task {task!r} needs a text with a {chosen.subject_name.lower()}, and none was found"
+            f" in {text.text!r}; choose another text or task."
+        )
     shots = len(demonstrations) if student_shots is None else student_shots
-    question = _question(chosen, text.text, style)
+    question = _question(chosen, text.text, subject, style)
     prefix, words, suffix = _answer_parts(chosen, style)
     gold = chosen.gold(text) if chosen.gold is not None else None
     return Prompt(
@@ -65,6 +76,7 @@ def build_prompt(
         wording=style.wording,
         format=style.format,
         answer=None if gold is None else render_answer(task, gold, style),
+        max_new_tokens=chosen.max_new_tokens,
     )
 
 
@@ -72,15 +84,17 @@ def shared_prefix(task: str, demonstrations: Sequence[Demonstration], style: Sty
     """The part of a prompt before the text's own lines; a KV cache reads it once."""
     chosen = TASKS[task]
     solved = [
-        _question(chosen, one.text, style) + render_answer(task, one.label, style)
+        _question(chosen, one.text, one.subject, style) + render_answer(task, one.label, style)
         for one in demonstrations
     ]
     return "".join(part + "\n\n" for part in (_header(chosen, style), *solved) if part)
 
 
-def render_answer(task: str, label: str, style: Style) -> str:
+def render_answer(task: str, label: str | Items, style: Style) -> str:
     """The completion, without its final newline, that gives `label`."""
     chosen = TASKS[task]
+    if not isinstance(label, str):
+        return f" {render_items(label, chosen.fields, style.format)}"
     parts = _answer_parts(chosen, style)
     if chosen.labels:
         word = parts.words[chosen.labels.index(label)]
@@ -143,31 +157,44 @@ class _AnswerParts(NamedTuple):
 def _answer_parts(task: Task, style: Style) -> _AnswerParts:
     words = task.verbalizers[style.verbalizer]
     key = _key(task)
+    if task.fields:
+        return _AnswerParts("", (), "")
     if style.format == "json":
         return _AnswerParts(f' {{"{key}": "', words, '"}')
     if style.format == "tuples":
         return _AnswerParts(f" [('{key}', '", words, "')]")
+    if style.format == "dict":
+        return _AnswerParts(f" {{'{key}': '", words, "'}")
     if style.format == "letter":
         return _AnswerParts("", tuple(f" {_letter(i)}" for i in range(len(words))), "")
     return _AnswerParts("", tuple(f" {word}" for word in words), "")
 
 
-def _question(task: Task, text: str, style: Style) -> str:
+def _question(task: Task, text: str, subject: str, style: Style) -> str:
     wording = task.wordings[style.wording]
-    return f"{wording.text_name}: {text}\n{wording.label_name or task.label_name}:"
+    lines = [f"{wording.text_name}: {text}"]
+    if subject:
+        lines.append(f"{task.subject_name}: {subject}")
+    return "\n".join([*lines, f"{wording.label_name or task.label_name}:"])
 
 
 def _header(task: Task, style: Style) -> str:
     """Instruction, and what the answer must look like where that is not plain."""
     words = task.verbalizers[style.verbalizer]
     instruction = task.wordings[style.wording].instruction
-    lines = [instruction.format(options=_joined(words))] if instruction else []
-    if style.format == "letter":
+    if not instruction:
+        return ""
+    lines = [instruction.format(options=_joined(words))]
+    if task.fields:
+        lines.append(describe_items(task.fields, style.format))
+    elif style.format == "letter":
         lines.append(" ".join(f"({_letter(i)}) {word}" for i, word in enumerate(words)))
     elif style.format == "json":
         lines.append(f'Answer as JSON: {{"{_key(task)}": "..."}}')
     elif style.format == "tuples":
         lines.append(f"Answer as a list of tuples: [('{_key(task)}', '...')]")
+    elif style.format == "dict":
+        lines.append(f"Answer as a dict: {{'{_key(task)}': '...'}}")
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeVar, cast
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Stage = Literal["knowdist", "icldist"]
 RecordT = TypeVar("RecordT")
@@ -23,8 +23,9 @@ RecordT = TypeVar("RecordT")
 class Prompt:
     """One question to the teacher and the prompt under which the student learns the answer.
 
-    The completion follows the prompt directly and ends with a newline. Where the task has labels it
-    is `answer_prefix` + one of `label_words` + `answer_suffix`.
+    The completion follows the prompt directly. It is one line and ends with a newline; where it may
+    have several lines, the end of the teacher's turn ends it. Where the task has labels it is
+    `answer_prefix` + one of `label_words` + `answer_suffix`.
     """
 
     stage: Stage
@@ -38,6 +39,9 @@ class Prompt:
     wording: int = 0  # index of the instruction wording
     format: str = "plain"  # output format
     answer: str | None = None  # the completion where it is known without the teacher
+    chat: bool = False  # the teacher's prompt is a user's message and needs the chat template
+    multi_line: bool = False  # the answer may go on after a newline
+    max_new_tokens: int = 0  # most tokens of the answer; 0: what the generation settings say
     id: str = field(init=False)  # hash of everything above
 
     def __post_init__(self):

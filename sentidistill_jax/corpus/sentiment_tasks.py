@@ -1,17 +1,13 @@
-"""The sentiment tasks of ICLDist and their handwritten demonstrations. Data, no logic.
+"""The sentiment tasks of ICLDist whose answer is a label, with demonstrations. Data, no logic.
 
 The demonstrations are balanced over the labels and mix the registers of film reviews, product
 reviews and short messages. All were written for this project; nothing comes from a data set.
 """
 
-from sentidistill_jax.corpus.task import Demonstration, Task, Wording
+from sentidistill_jax.corpus.targets import named_target
+from sentidistill_jax.corpus.task import Demonstration, Task, Wording, demonstrations
 
-
-def _demonstrations(label: str, *texts: str) -> tuple[Demonstration, ...]:
-    return tuple(Demonstration(text, label) for text in texts)
-
-
-_POSITIVE = _demonstrations(
+_POSITIVE = demonstrations(
     "positive",
     "A tender, funny film that earns every one of its tears.",
     "the battery lasts two full days and it charges in no time",
@@ -26,7 +22,7 @@ _POSITIVE = _demonstrations(
     "great value, works exactly as described and arrived early",
     "Coffee, sunshine and a free afternoon. Life is good.",
 )
-_NEGATIVE = _demonstrations(
+_NEGATIVE = demonstrations(
     "negative",
     "A lifeless drama that mistakes mumbling for depth.",
     "the handle came off after a week and nobody answers my emails",
@@ -41,7 +37,7 @@ _NEGATIVE = _demonstrations(
     "poor sound, flimsy cable, uncomfortable after ten minutes",
     "Worst haircut ever, I am wearing a hat until spring.",
 )
-_NEUTRAL = _demonstrations(
+_NEUTRAL = demonstrations(
     "neutral",
     "The film follows two brothers from Lisbon to Berlin.",
     "the box contains the lamp, a cable and two spare bulbs.",
@@ -60,6 +56,14 @@ _SENTIMENT = Task(
         Wording("Decide whether the writer's opinion is {options}.", "Input", "Output"),
         Wording("Assign a sentiment label: {options}.", "Sentence", "Label"),
         Wording("How does the writer feel about it, {options}?", "Comment", "Feeling"),
+        Wording(
+            (
+                "Here is a text in which somebody says what they think. Weigh the praise in it "
+                "against the blame and decide which of them prevails in the end. The possible "
+                "answers are {options}. Give the answer only, without an explanation."
+            ),
+            "Review",
+        ),
     ),
     (
         ("positive", "negative"),
@@ -79,6 +83,15 @@ _SENTIMENT3 = Task(
         Wording("Is the sentiment of the text {options}?"),
         Wording("Decide whether the writer's opinion is {options}.", "Input", "Output"),
         Wording("Assign a sentiment label: {options}.", "Sentence", "Label"),
+        Wording(
+            (
+                "A message follows. Some messages praise, some complain, and some merely report or "
+                "ask. Find out which of these holds here, going by words, emoticons and "
+                "punctuation alike, and answer {options}. Where praise and blame are in balance, "
+                "take the answer in the middle."
+            ),
+            "Message",
+        ),
     ),
     (
         ("positive", "neutral", "negative"),
@@ -96,6 +109,15 @@ _EMOTION = Task(
         Wording("Which emotion does the writer feel: {options}?"),
         Wording("Name the emotion in the text ({options}).", "Input", "Output"),
         Wording("Assign an emotion label: {options}.", "Sentence", "Label"),
+        Wording(
+            (
+                "People show what they feel by the words that they choose, by what they tell and "
+                "by how they punctuate. Read the message with that in mind and name the feeling "
+                "that is strongest in it. Choose among {options}; where several are present, take "
+                "the one on which the message ends."
+            ),
+            "Message",
+        ),
     ),
     (
         ("anger", "joy", "optimism", "sadness"),
@@ -103,25 +125,25 @@ _EMOTION = Task(
         ("rage", "delight", "hope", "grief"),
     ),
     seeds=(
-        *_demonstrations(
+        *demonstrations(
             "anger",
             "Third time this month that they charge me twice. Unbelievable!",
             "How dare they close the clinic without asking anyone.",
             "the seller lied about the size and now blames me",
         ),
-        *_demonstrations(
+        *demonstrations(
             "joy",
             "We won!!! I can't believe it, best night ever!",
             "My daughter took her first steps this morning :)",
             "this guitar makes me smile every time i pick it up",
         ),
-        *_demonstrations(
+        *demonstrations(
             "optimism",
             "Hard year, but I know that better days are coming.",
             "One small step every day, we will get there together.",
             "the next version will surely fix the bugs, i can wait",
         ),
-        *_demonstrations(
+        *demonstrations(
             "sadness",
             "Still can't go past her room without crying.",
             "A quiet, aching film about a man who has lost everyone.",
@@ -138,10 +160,18 @@ _IRONY = Task(
         Wording("Is the text {options}?"),
         Wording("Say how the words are meant: {options}.", "Input", "Output"),
         Wording("Assign an irony label: {options}.", "Sentence", "Label"),
+        Wording(
+            (
+                "Sometimes people say the opposite of what they mean, to mock or to complain. At "
+                "other times they mean exactly what they say. Judge which is the case here, "
+                "considering what could plausibly be meant. Answer {options}."
+            ),
+            "Message",
+        ),
     ),
     (("ironic", "sincere"), ("irony", "non-irony"), ("sarcastic", "serious")),
     seeds=(
-        *_demonstrations(
+        *demonstrations(
             "ironic",
             "Oh wonderful, the heating fails on the coldest night of the year.",
             "Nothing says romance like two hours of traffic.",
@@ -150,7 +180,7 @@ _IRONY = Task(
             "A triumph, if the aim was to put the whole theatre to sleep.",
             "Thanks for the umbrella tip, right after I got soaked.",
         ),
-        *_demonstrations(
+        *demonstrations(
             "sincere",
             "The heating failed last night and we were all freezing.",
             "I love being woken up by birds on a Sunday.",
@@ -170,10 +200,18 @@ _SUBJECTIVITY = Task(
         Wording("Is the text {options}?"),
         Wording("Tell what the text states: {options}.", "Input", "Output"),
         Wording("Assign a label: {options}.", "Sentence", "Label"),
+        Wording(
+            (
+                "A sentence may express what somebody thinks or feels, or it may pass on something "
+                "that could be checked. Decide which of them this sentence does; if it does both, "
+                "its judgement counts. Answer {options}, nothing else."
+            ),
+            "Sentence",
+        ),
     ),
     (("opinion", "fact"), ("subjective", "objective"), ("judgement", "information")),
     seeds=(
-        *_demonstrations(
+        *demonstrations(
             "opinion",
             "The second season is far better than the first.",
             "In my view the bridge is the ugliest in the country.",
@@ -182,7 +220,7 @@ _SUBJECTIVITY = Task(
             "The minister's answer was a disgrace.",
             "a joyless remake that nobody needed",
         ),
-        *_demonstrations(
+        *demonstrations(
             "fact",
             "The second season has eight episodes.",
             "The bridge was opened to traffic in June.",
@@ -202,10 +240,15 @@ _INTENSITY = Task(
         Wording("Is the feeling in the text {options}?"),
         Wording("Rate the strength of the opinion: {options}.", "Input", "Output"),
         Wording("Assign an intensity label: {options}.", "Sentence", "Label"),
+        Wording(
+            "Two people may hold the same opinion with very different force. Look at "
+            "exaggerations, capital letters, exclamation marks and softening words in the "
+            "text, and judge how much force there is in it. Answer {options}."
+        ),
     ),
     (("strong", "mild"), ("high", "low"), ("intense", "calm")),
     seeds=(
-        *_demonstrations(
+        *demonstrations(
             "strong",
             "The most beautiful film I have seen in my life!",
             "i absolutely DESPISE this printer, never again",
@@ -214,7 +257,7 @@ _INTENSITY = Task(
             "best purchase i ever made, i tell everyone about it",
             "Furious beyond words about this decision.",
         ),
-        *_demonstrations(
+        *demonstrations(
             "mild",
             "A pleasant film for a rainy afternoon.",
             "the printer is a bit slow, but okay",
@@ -231,89 +274,136 @@ _STANCE = Task(
     "Stance",
     (
         Wording(""),
-        Wording("What is the writer's stance on the subject: {options}?"),
-        Wording("Say which side the writer takes ({options}).", "Input", "Output"),
+        Wording("Where does the writer stand on the target: {options}?"),
+        Wording("Say which side the writer takes on the target ({options}).", "Input", "Output"),
         Wording("Assign a stance label: {options}.", "Sentence", "Label"),
+        Wording(
+            (
+                "A text and a target are given. Somebody who mentions a target may support it, "
+                "oppose it, or take no side. Go by what is said about the target and not by the "
+                "mood of the text as a whole: a cheerful text can speak against something. Answer "
+                "{options}."
+            ),
+        ),
     ),
     (
         ("favor", "against", "none"),
         ("support", "oppose", "neutral"),
-        ("yes", "no", "unclear"),
+        ("pro", "contra", "neither"),
     ),
     seeds=(
-        *_demonstrations(
-            "favor",
-            "Free museums on Sundays are the best idea this town ever had.",
-            "buy this tent, you will not regret it",
-            "She has my vote, no one else works as hard.",
-            "More bike lanes, please. They make the streets safer for all.",
-        ),
-        *_demonstrations(
-            "against",
-            "Nobody needs another shopping mall by the river.",
-            "stay away from this brand, they do not repair anything",
-            "He has broken every promise, he must not win again.",
-            "The new curfew punishes the wrong people.",
-        ),
-        *_demonstrations(
-            "none",
-            "The vote on the museum takes place on Sunday.",
-            "the tent weighs three kilos and fits two people",
-            "Both candidates will speak at the town hall tonight.",
-            "The street was repaved last autumn.",
-        ),
+        Demonstration("Free museums are the best idea this town ever had.", "favor", "museums"),
+        Demonstration("buy this tent, you will not regret it", "favor", "tent"),
+        Demonstration("No one works as hard as Hale, she has my vote.", "favor", "Hale"),
+        Demonstration("More bike lanes, please. They make us all safer.", "favor", "bike lanes"),
+        Demonstration("Shame on all who want to shut the library!", "favor", "library"),
+        Demonstration("Nobody needs another mall by the river.", "against", "mall"),
+        Demonstration("stay away from this brand, they repair nothing", "against", "brand"),
+        Demonstration("Dunn broke every promise, he must not win again.", "against", "Dunn"),
+        Demonstration("The new curfew punishes the wrong people.", "against", "curfew"),
+        Demonstration("A lovely evening, but no clown next year.", "against", "clown"),
+        Demonstration("The vote on the museum takes place on Sunday.", "none", "museum"),
+        Demonstration("the tent weighs three kilos and fits two people", "none", "tent"),
+        Demonstration("Both candidates will speak tonight.", "none", "candidates"),
+        Demonstration("The singer was superb in a hall that was half full.", "none", "hall"),
+        Demonstration("Has anyone seen the debate about the harbour?", "none", "harbour"),
     ),
+    subject=named_target,
+    subject_name="Target",
 )
 
-# Answers are the Python lists that the fine-grained SentiBench tasks ask for.
-_ASPECT = Task(
-    "aspect",
-    "Label",
+_INTIMACY = Task(
+    "intimacy",
+    "Closeness",
     (
-        Wording("", "Sentence"),
-        Wording("Extract all (aspect term, sentiment polarity) pairs.", "Sentence"),
+        Wording("", "Message"),
+        Wording("How personal is the text: {options}?"),
+        Wording("Say how near to its reader the text comes: {options}.", "Input", "Output"),
+        Wording("Assign a closeness label: {options}.", "Sentence", "Label"),
         Wording(
-            "List every thing that is judged, with positive, negative or neutral.",
-            label_name="Aspects",
+            (
+                "Some messages are meant for everyone, and some could only be said to somebody who "
+                "is trusted. Judge how much of the inner life of its author this message opens up. "
+                "Answer {options}."
+            ),
+            "Message",
         ),
-        Wording("Return a list of (aspect, sentiment) tuples.", "Input", "Output"),
     ),
-    formats=("plain",),
+    (
+        ("intimate", "familiar", "distant"),
+        ("private", "personal", "public"),
+        ("confidential", "friendly", "general"),
+    ),
     seeds=(
-        Demonstration(
-            "The soup was cold but the waiter was charming.",
-            "[('soup', 'negative'), ('waiter', 'positive')]",
+        *demonstrations(
+            "intimate",
+            "I have not told anyone, but I cry in the car before every shift.",
+            "When you fell asleep on my shoulder I knew that I wanted to stay.",
+            "since mum died i keep her last voice message and listen to it at night",
+            "I am afraid that my son is ashamed of me.",
         ),
-        Demonstration("great sound for such a small box", "[('sound', 'positive')]"),
-        Demonstration(
-            "The plot drags and the music is far too loud.",
-            "[('plot', 'negative'), ('music', 'negative')]",
+        *demonstrations(
+            "familiar",
+            "Running late, love, put the soup on without me.",
+            "haha you should have seen dad trying to park the van",
+            "Are you coming to my birthday on Friday? Bring the kids!",
+            "my back hurts again, i am getting old",
         ),
-        Demonstration("We sat on the terrace until ten.", "[('terrace', 'neutral')]"),
-        Demonstration(
-            "I love the lens, I hate the menu.",
-            "[('lens', 'positive'), ('menu', 'negative')]",
+        *demonstrations(
+            "distant",
+            "The office will be closed on Monday.",
+            "new prices apply from the first of june",
+            "The match begins at seven and is shown on channel two.",
+            "Please keep your ticket until the end of the journey.",
         ),
-        Demonstration(
-            "Friendly staff and spotless rooms.",
-            "[('staff', 'positive'), ('rooms', 'positive')]",
-        ),
-        Demonstration("the zipper broke within a month", "[('zipper', 'negative')]"),
-        Demonstration("Would not come back even for free.", "[]"),
-        Demonstration(
-            "The photography is stunning, the dialogue less so.",
-            "[('photography', 'positive'), ('dialogue', 'negative')]",
-        ),
-        Demonstration("customer service hung up on me twice", "[('customer service', 'negative')]"),
-        Demonstration(
-            "Fair prices, and the dessert alone is worth the trip.",
-            "[('prices', 'positive'), ('dessert', 'positive')]",
-        ),
-        Demonstration("The manual is printed in four languages.", "[('manual', 'neutral')]"),
     ),
 )
 
-SENTIMENT_TASKS = (
+_OFFENSIVE = Task(
+    "offensive",
+    "Manners",
+    (
+        Wording("", "Message"),
+        Wording("Is the text {options}?"),
+        Wording("Would its readers find the message {options}?", "Input", "Output"),
+        Wording("Assign a manners label: {options}.", "Sentence", "Label"),
+        Wording(
+            (
+                "Rough words are not always meant to hurt, and fine words can be. Read the message "
+                "and judge whether somebody could rightly feel insulted or attacked by it. "
+                "Criticism of a thing or of a decision is no insult. Answer {options}."
+            ),
+            "Message",
+        ),
+    ),
+    (
+        ("offensive", "harmless"),
+        ("rude", "civil"),
+        ("insulting", "acceptable"),
+    ),
+    seeds=(
+        *demonstrations(
+            "offensive",
+            "You are too stupid to hold a spoon, let alone an office.",
+            "what kind of idiot designs a door like this",
+            "People from that village should be kept on a leash.",
+            "shut up, nobody cares about your ugly dog",
+            "Get lost, you pathetic liar.",
+            "only a moron would pay for this garbage app",
+        ),
+        *demonstrations(
+            "harmless",
+            "I do not agree with the minister, and I will vote against him.",
+            "this door is hard to open with full hands",
+            "The people of that village hold a market every Friday.",
+            "damn, your dog is cute",
+            "I hate that we lost, but they played better.",
+            "the app crashes often, i would not pay for it",
+        ),
+    ),
+)
+
+LABEL_TASKS = (
     _SENTIMENT,
     _SENTIMENT3,
     _EMOTION,
@@ -321,5 +411,6 @@ SENTIMENT_TASKS = (
     _SUBJECTIVITY,
     _INTENSITY,
     _STANCE,
-    _ASPECT,
+    _INTIMACY,
+    _OFFENSIVE,
 )

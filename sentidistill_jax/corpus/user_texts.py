@@ -8,12 +8,13 @@ import pathlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
-from sentidistill_jax.corpus.cleaning import clean, text_hash, words
+from sentidistill_jax.corpus.cleaning import clean, shorten, text_hash, words
 from sentidistill_jax.corpus.sources import EMBEDDED_SOURCES, HumanLabel, read_source
 
 Split = Literal["train", "held_out"]
+LongTexts = Literal["drop", "truncate"]
 
 DEFAULT_FOLDER = pathlib.Path(".cache/texts")
 # Reviews: the sources on which the two-class headline is measured.
@@ -51,6 +52,22 @@ class UserTexts:
 
     texts: list[UserText]
     counts: dict[str, dict[str, int]]
+    truncated: dict[str, int]  # source -> texts that were shortened, before duplicates went
+
+    def summary(self) -> str:
+        """A line per source: texts read, kept, shortened, and dropped by reason."""
+        lines = []
+        for source, count in self.counts.items():
+            dropped = [
+                f"{number} {reason.replace('_', ' ')}"
+                for reason, number in count.items()
+                if reason not in ("read", "kept")
+            ]
+            line = f"  {source}: {count['kept']} of {count['read']} texts kept"
+            if self.truncated[source]:
+                line += f" ({self.truncated[source]} shortened)"
+            lines.append(f"{line}; dropped: {', '.join(dropped) or 'none'}")
+        return "\n".join(lines)
 
 
 def load_user_texts(
@@ -60,6 +77,7 @@ def load_user_texts(
     held_out_fraction: float = 0.2,
     min_words: int = 3,
     max_words: int = 100,
+    long_texts: LongTexts = "drop",
 ) -> UserTexts:
     """Reads, cleans, deduplicates and splits the texts of all sources.
 
@@ -69,16 +87,24 @@ def load_user_texts(
       folder: Where the archives of the embedded sources lie.
       held_out_fraction: Expected share of held-out texts. A text's side depends on its hash alone.
       min_words: Shorter texts are dropped; mentions and links are no words.
-      max_words: Longer texts are dropped.
+      max_words: Most words of a text; 0 sets no limit.
+      long_texts: Whether longer texts are dropped, or shortened to their first sentences (see
+        `cleaning.shorten`). A shortened text is named, compared and split by what is left of it.
 
     Returns:
       The texts and the counts. For each source, `read` is the sum of `kept` and of all reasons for
       dropping: `damaged_encoding`, `overwritten_words`, `too_short`, `too_long`, `duplicate`.
+
+    Raises:
+      ValueError: If `held_out_fraction` or `long_texts` is out of its range.
     """
+    if long_texts not in get_args(LongTexts):
+        raise ValueError(f"long_texts={long_texts!r} must be one of {get_args(LongTexts)}.")
     if not 0 < held_out_fraction < 1:
         raise ValueError(f"held_out_fraction={held_out_fraction} must lie between 0 and 1.")
     kept: dict[str, UserText] = {}
     counts: dict[str, Counter[str]] = defaultdict(Counter)
+    truncated: Counter[str] = Counter()
     for name in sources:
         source = read_source(name, folder)
         count = counts[source.name]
@@ -86,10 +112,14 @@ def load_user_texts(
         for raw in source.texts:
             text = clean(raw.text)
             length = len(words(text))
+            too_long = 0 < max_words < length
+            if too_long and long_texts == "truncate":
+                text, too_long = shorten(text, max_words), False
+                truncated[source.name] += 1
             key = text_hash(text)
             if length < min_words:
                 count["too_short"] += 1
-            elif length > max_words:
+            elif too_long:
                 count["too_long"] += 1
             elif key in kept:
                 count["duplicate"] += 1
@@ -104,6 +134,7 @@ def load_user_texts(
             name: {"read": survivors[name] + count.total(), "kept": survivors[name], **count}
             for name, count in counts.items()
         },
+        {name: truncated[name] for name in counts},
     )
 
 
@@ -121,19 +152,6 @@ def _merged(first: UserText, label: HumanLabel | None) -> UserText:
 def training_texts(texts: Iterable[UserText]) -> list[UnlabelledText]:
     """The training side, stripped of human labels."""
     return [text.without_label() for text in texts if text.split == "train"]
-
-
-def human_labels(texts: Iterable[UserText]) -> dict[str, HumanLabel]:
-    """Text id -> human label of training texts.
-
-    Only for demonstrations, and only where the config allows human ones: labels stay apart from the
-    texts that `training_texts` returns.
-    """
-    return {
-        text.id: text.human_label
-        for text in texts
-        if text.split == "train" and text.human_label is not None
-    }
 
 
 def two_class_sets(texts: Iterable[UserText]) -> dict[str, list[UserText]]:

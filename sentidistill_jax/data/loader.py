@@ -35,6 +35,8 @@ class BatchShape:
 class PackedBatches:
     """Random access to the batches of a run, as NumPy arrays; one process's rows of each.
 
+    Sequences that do not fit into a row are left out; `num_too_long` counts them.
+
     Args:
       readers: Caches whose records make up one epoch together.
       shape: Sizes of a batch.
@@ -108,13 +110,21 @@ class PackedBatches:
             self._entries += MAX_LABELS  # label words that were not drawn
         lengths = np.concatenate([reader.lengths for reader in readers])
         scored = np.concatenate([reader.completion_lengths for reader in readers])
-        self.num_sequences = len(lengths)
+        fits = np.flatnonzero((lengths <= shape.seq_length) & (scored <= shape.scored_length))
+        self.num_sequences = len(fits)
+        self.num_too_long = len(lengths) - len(fits)
+        if not len(fits):
+            raise ValueError(
+                f"none of the {len(lengths)} sequences fits into seq_length={shape.seq_length} and"
+                f" scored_length={shape.scored_length}: the shortest has {lengths.min()} tokens,"
+                f" the fewest scored are {scored.min()}; raise both."
+            )
         self._rows = [
-            row
+            fits[row]
             for epoch in range(epochs)
             for row in pack_epoch(
-                lengths,
-                scored,
+                lengths[fits],
+                scored[fits],
                 seq_length=shape.seq_length,
                 scored_length=shape.scored_length,
                 seed=seed,

@@ -5,18 +5,18 @@ from typing import Any
 
 import numpy as np
 
-from sentidistill_jax.evaluation.metrics import label_counts, label_scores
+from sentidistill_jax.evaluation.metrics import area_under_curve, label_counts, label_scores
 from sentidistill_jax.evaluation.significance import bootstrap_interval
 
 
 def held_out_scores(
     gold: np.ndarray, logprobs: np.ndarray, labels: Sequence[str]
 ) -> dict[str, Any]:
-    """Macro-F1 and accuracy of the likeliest labels, with an interval and a confusion matrix.
+    """Macro-F1, accuracy and AUC of a binary set, with an interval and a confusion matrix.
 
     Args:
       gold: Indices into the labels, int [texts].
-      logprobs: Scores of the labels, [texts, labels].
+      logprobs: Scores of the labels, [texts, 2].
       labels: Their names.
     """
     counts = label_counts(gold, logprobs.argmax(axis=1), logprobs.shape[1])
@@ -27,6 +27,7 @@ def held_out_scores(
         "f1": float(scores["f1"]),
         "macro_f1": float(scores["f1"]),
         "accuracy": float(scores["accuracy"]),
+        "auc": area_under_curve(logprobs[:, 0] - logprobs[:, 1], gold == 0),
         "interval_95": [float(interval.low), float(interval.high)],
         "examples": len(gold),
         "labels": list(labels),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Num
+from jaxtyping import Bool, Float, Int, Num
 from numpy.typing import ArrayLike
 
 from sentidistill_jax.evaluation.answers import ScoringOptions
@@ -159,6 +159,21 @@ def _count_answers(
 MICRO_F1 = Metric(
     "micro_f1", _count_answers, tuple_scores, ("n_pred", "pred_hits", "n_gold", "gold_hits")
 )
+
+
+def area_under_curve(
+    scores: Float[np.ndarray, " sentences"], is_positive: Bool[np.ndarray, " sentences"]
+) -> float | None:
+    """Area under the ROC curve: how often a positive sentence scores above a negative one.
+
+    An equal score counts one half. No constant that is added to the scores changes it. None where
+    a class is empty.
+    """
+    positive, negative = np.sort(scores[is_positive]), scores[~is_positive]
+    if not positive.size or not negative.size:
+        return None
+    not_above, below = (np.searchsorted(positive, negative, side) for side in ("right", "left"))
+    return 1 - float(np.mean(not_above + below)) / (2 * positive.size)
 
 
 def _distinct(items: Iterable[object]) -> list[object]:

@@ -72,17 +72,20 @@ def generation_settings(
     )
     if penalty <= 0:
         raise ValueError(f"repetition_penalty={penalty} must be above 0; 1 is none.")
-    ends = checkpoint.get("eos_token_id")
-    ends = ends if isinstance(ends, list) else [ends]
     return GenerationSettings(
         repetition_penalty=float(penalty),
         repetition_penalty_from=penalty_from,
         clean_up_spaces=bool(clean_up),
         clean_up_spaces_from=clean_up_from,
-        stop_ids=tuple(
-            sorted({int(end) for end in [tokenizer.eos_token_id, *ends] if end is not None})  # type: ignore[arg-type]
-        ),
+        stop_ids=tuple(sorted(text_ends(checkpoint, tokenizer))),
     )
+
+
+def text_ends(checkpoint: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Tokens that end a text: the tokenizer's own, and those of a generation_config.json."""
+    named = checkpoint.get("eos_token_id")
+    ends: list[Any] = [tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])]
+    return {int(end) for end in ends if end is not None}
 
 
 def _chosen(setting: Any, checkpoint: Any, *, default: Any) -> tuple[Any, str]:

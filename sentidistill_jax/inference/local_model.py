@@ -16,7 +16,7 @@ from sentidistill_jax.inference.generation_settings import (
     generation_settings,
 )
 from sentidistill_jax.inference.sampling import SamplingConfig
-from sentidistill_jax.inference.tokens import encode, encode_prompt, label_ids
+from sentidistill_jax.inference.tokens import encode_chat, encode_prompt, label_ids
 from sentidistill_jax.language_model import AnswerSettings, Completion, before
 from sentidistill_jax.models.load import LoadedModel, tokenizer_fingerprint
 
@@ -161,10 +161,7 @@ class LocalModel:
     def _tokens(self, prompt: str) -> np.ndarray:
         if not self.settings.chat_template:
             return encode_prompt(self.tokenizer, prompt)
-        message = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-        )
-        return encode(self.tokenizer, str(message))  # the template writes the special tokens
+        return encode_chat(self.tokenizer, prompt)
 
     def _read(self, prompt: str) -> np.ndarray:
         tokens, limit = self._tokens(prompt), self.settings.left_truncate_to

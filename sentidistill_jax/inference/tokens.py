@@ -1,4 +1,4 @@
-"""Texts to token ids: a text as it stands, a prompt, and the label words of a task."""
+"""Texts to token ids: a text as it stands, a prompt, a message of a chat, and label words."""
 
 from collections.abc import Sequence
 
@@ -15,6 +15,23 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> Int[np.ndarray, " s
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> Int[np.ndarray, " seq"]:
     """Token ids of a prompt: with whatever the tokenizer puts before a text."""
     return np.asarray(tokenizer(text)["input_ids"], np.int32)
+
+
+def encode_chat(tokenizer: PreTrainedTokenizerBase, message: str) -> Int[np.ndarray, " seq"]:
+    """Token ids of a user's message in the chat template, up to where the answer begins.
+
+    Raises:
+      ValueError: If the tokenizer has no chat template.
+    """
+    if not tokenizer.chat_template:
+        raise ValueError(
+            f"a chat needs a tokenizer with a chat template, and that of {tokenizer.name_or_path!r}"
+            " has none; use a model that was tuned to follow instructions, or ask without a chat."
+        )
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": message}], tokenize=False, add_generation_prompt=True
+    )
+    return encode(tokenizer, str(text))  # the template writes the special tokens
 
 
 def label_ids(
@@ -49,3 +66,21 @@ def line_ends(tokenizer: PreTrainedTokenizerBase) -> list[int]:
         if piece.endswith(("\n", "Ċ")) and str(tokenizer.decode([token])).endswith("\n"):
             ends.add(token)
     return sorted(ends)
+
+
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Tokens that mark turns and ends and are no text."""
+    added = tokenizer.added_tokens_decoder.items()
+    return {*tokenizer.all_special_ids, *(token for token, one in added if one.special)}
+
+
+def turn_ends(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Tokens with which the chat template ends an answer; none without a template."""
+    if not tokenizer.chat_template:
+        return set()
+    answer = "An answer"
+    chat = [{"role": "user", "content": "A question"}, {"role": "assistant", "content": answer}]
+    _, found, after = str(tokenizer.apply_chat_template(chat, tokenize=False)).rpartition(answer)
+    special = special_ids(tokenizer)
+    marks = [int(token) for token in encode(tokenizer, after) if int(token) in special]
+    return set(marks[:1]) if found else set()

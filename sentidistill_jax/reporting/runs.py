@@ -26,11 +26,12 @@ Line = Mapping[str, Any]  # of predictions.jsonl
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """F1 of a model on a set, or a mean over sets, in percent."""
+    """F1 of a model on a set, or a mean over sets, and what belongs to it; in percent."""
 
     value: float
     interval: tuple[float, float] | None = None  # 95 %, over examples
     deviation: float | None = None  # over seeds
+    auc: float | None = None  # area under the ROC curve of a binary set
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +56,12 @@ class ModelScores:
             entry = entry.get("variants", {}).get(variant)
         if entry is None:
             return None
-        ends, deviation = entry.get("interval_95"), entry.get("deviation")
+        ends, deviation, auc = (entry.get(name) for name in ("interval_95", "deviation", "auc"))
         return Score(
             100 * entry["f1"],
             (100 * ends[0], 100 * ends[1]) if ends else None,
             None if deviation is None else 100 * deviation,
+            None if auc is None else 100 * auc,
         )
 
     def mean(self, benchmark: Benchmark, name: str) -> Score | None:

@@ -43,7 +43,7 @@ def table(models: Sequence[ModelScores], format: Format) -> str:
     """Renders F1 in percent: a row per model and calibrated variant, a column per set.
 
     A cell has the 95 % interval over examples, or for means over a benchmark the deviation over
-    seeds.
+    seeds, and the area under the ROC curve where it is known, which no calibration changes.
 
     Args:
       models: Evaluated models.
@@ -83,9 +83,12 @@ def calibrations(models: Sequence[ModelScores], set_name: str) -> list[str]:
 def _cell(score: Score | None) -> str:
     if score is None:
         return "-"
+    text = f"{score.value:.1f}"
     if score.interval:
-        return f"{score.value:.1f} [{score.interval[0]:.1f}, {score.interval[1]:.1f}]"
-    return f"{score.value:.1f}" + ("" if score.deviation is None else f" ± {score.deviation:.1f}")
+        text += f" [{score.interval[0]:.1f}, {score.interval[1]:.1f}]"
+    elif score.deviation is not None:
+        text += f" ± {score.deviation:.1f}"
+    return text if score.auc is None else f"{text} AUC {score.auc:.1f}"
 
 
 def plot(models: Sequence[ModelScores], path: pathlib.Path) -> None:

@@ -2,14 +2,17 @@
 
 import pathlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 from sentidistill_jax.artifact import Artifact, file_fingerprint, write_json
 from sentidistill_jax.corpus.build import build_icldist, build_knowdist, distillation_texts
-from sentidistill_jax.corpus.icldist import MINIMAL, TASKS, build_prompt
+from sentidistill_jax.corpus.definitions import definitions_fingerprint
+from sentidistill_jax.corpus.icldist import TASKS
 from sentidistill_jax.corpus.leakage import LeakageReport, load_test_sentences
+from sentidistill_jax.corpus.perspectives import PERSPECTIVES
 from sentidistill_jax.corpus.records import Prompt, read_records, write_records
+from sentidistill_jax.corpus.sampling import cap_sources, draw_texts
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText, load_user_texts
 from sentidistill_jax.distributed import on_process_zero
 from sentidistill_jax.language_model import LanguageModel
@@ -33,10 +36,13 @@ def prepare_texts(config: Config, workdir: Workdir) -> None:
         config.texts.sources,
         pathlib.Path(config.texts.folder),
         held_out_fraction=config.texts.held_out_fraction,
+        max_words=config.texts.max_words,
+        long_texts=config.texts.long_texts,
     )
+    print(f"texts read:\n{loaded.summary()}")
     test_sentences = load_test_sentences(bench) if bench else {}
     kept, leaks = distillation_texts(loaded.texts, test_sentences)
-    train = _sample(kept, config.texts.max_per_source)
+    train = cap_sources(kept, config.texts.max_per_source, key=f"texts/{config.seed}")
     artifact.begin()
     write_records(workdir.texts / "train.jsonl", train, UnlabelledText)
     held_out = [text for text in loaded.texts if text.split == "held_out"]
@@ -48,6 +54,7 @@ def prepare_texts(config: Config, workdir: Workdir) -> None:
     artifact.finish(
         {
             "read": loaded.counts,
+            "truncated": loaded.truncated,
             "leaks_dropped": leaks.counts(),
             "guarded_against": sorted(test_sentences),
             "train": Counter(text.source for text in train),
@@ -73,21 +80,6 @@ def _summary(
     )
 
 
-def _sample(
-    texts: Sequence[UnlabelledText], max_per_source: Mapping[str, int]
-) -> list[UnlabelledText]:
-    """The first texts of each source by id, which is a hash: a draw that no order changes."""
-    by_source: dict[str, list[UnlabelledText]] = defaultdict(list)
-    for text in sorted(texts, key=lambda text: text.id):
-        by_source[text.source].append(text)
-    sampled = [
-        text
-        for source, of_source in by_source.items()
-        for text in of_source[: max_per_source.get(source, 0) or None]
-    ]
-    return sorted(sampled, key=lambda text: text.id)
-
-
 def annotate(
     config: Config, workdir: Workdir, load_teacher: Callable[[], LanguageModel] | None = None
 ) -> None:
@@ -102,17 +94,20 @@ def annotate(
     journal = workdir.annotations / "journal.jsonl"
     load = load_teacher or (lambda: teacher.load(config.mesh, journal))
     run = _annotate if teacher.spans_processes else on_process_zero(_annotate)
-    run(config.annotate, workdir, teacher, load)
+    run(config, workdir, teacher, load)
 
 
 def _annotate(
-    settings: Config, workdir: Workdir, teacher: TeacherSettings, load: Callable[[], LanguageModel]
+    config: Config, workdir: Workdir, teacher: TeacherSettings, load: Callable[[], LanguageModel]
 ) -> None:
+    settings, seed = config.annotate, config.seed
     texts_path = workdir.texts / "train.jsonl"
     artifact = Artifact(
         workdir.annotations,
         {
             "annotate": settings.to_dict(),
+            "definitions": definitions_fingerprint(TASKS, settings.tasks.to_dict()),
+            "seed": seed,
             "teacher": teacher.identity(),
             "texts": file_fingerprint(texts_path),
         },
@@ -133,11 +128,13 @@ def _annotate(
     annotations: list[Annotation] = []
     offsets: dict[str, list[list[float]]] = {}
     for annotator in annotators:
-        chosen = _first(texts, settings.tasks[annotator.task])
+        task, most = annotator.task, settings.tasks[annotator.task]
+        fitting = [text for text in texts if TASKS[task].applies_to(text)]
+        chosen = draw_texts(fitting, most or len(fitting), key=f"annotate/{seed}/{task}")
         scores = annotator.resumable_scores(chosen, workdir.annotations / "parts")
-        fitted = annotator.offsets(scores, settings.priors.get(annotator.task))
+        fitted = annotator.offsets(scores, settings.priors.get(task))
         annotations += annotator.annotations(chosen, scores, fitted)
-        offsets[annotator.task] = fitted.tolist()
+        offsets[task] = fitted.tolist()
     _write_annotations(artifact, annotations, offsets)
 
 
@@ -153,11 +150,6 @@ def _write_annotations(
     for annotation in annotations:
         shares[annotation.task][annotation.label] += 1
     artifact.finish({"labels": shares})
-
-
-def _first(texts: Sequence[UnlabelledText], most: int) -> list[UnlabelledText]:
-    """At most `most` texts (0: all) in the order of their ids, which are hashes."""
-    return list(texts[: most or None])
 
 
 def check_stage(config: Config) -> None:
@@ -180,6 +172,7 @@ def build_prompts(config: Config, workdir: Workdir) -> None:
         workdir.prompts(config.stage),
         {
             "settings": config[config.stage].to_dict(),
+            "definitions": _definitions(config),
             "seed": config.seed,
             "texts": file_fingerprint(texts_path),
             "annotations": file_fingerprint(annotations_path),
@@ -192,7 +185,7 @@ def build_prompts(config: Config, workdir: Workdir) -> None:
     for annotation in read_records(annotations_path, Annotation):
         labels[annotation.task][annotation.text_id] = annotation.label
     build = _knowdist if config.stage == "knowdist" else _icldist
-    prompts = list(build(config, texts, labels))
+    prompts = build(config, texts, labels)
     artifact.begin()
     write_records(workdir.prompts(config.stage) / "prompts.jsonl", prompts, Prompt)
     counts = Counter(prompt.kind for prompt in prompts)
@@ -200,44 +193,42 @@ def build_prompts(config: Config, workdir: Workdir) -> None:
     print(f"{config.stage}: {len(prompts)} prompts of {len(counts)} kinds")
 
 
+def _definitions(config: Config) -> str:
+    """The fingerprint of the perspectives or tasks that the stage uses."""
+    if config.stage == "knowdist":
+        return definitions_fingerprint(PERSPECTIVES, config.knowdist.perspectives.to_dict())
+    tasks = config.icldist.tasks.to_dict()
+    return definitions_fingerprint(TASKS, tasks and tasks | {"sentiment": 0.0})  # bare prompts
+
+
 def _knowdist(
     config: Config, texts: Sequence[UnlabelledText], labels: Mapping[str, Mapping[str, str]]
 ) -> list[Prompt]:
     settings = config.knowdist
     return build_knowdist(
-        _first(texts, settings.max_texts),
+        draw_texts(texts, settings.max_texts or len(texts), key=f"knowdist/{config.seed}"),
         seed=config.seed,
         perspectives=settings.perspectives.to_dict() or None,
         per_text=settings.per_text,
+        style=settings.style,
         verdicts=labels.get("sentiment") if settings.conditioned else None,  # type: ignore[arg-type]
     )
 
 
 def _icldist(
     config: Config, texts: Sequence[UnlabelledText], labels: Mapping[str, Mapping[str, str]]
-) -> Iterator[Prompt]:
+) -> list[Prompt]:
     settings = config.icldist
-    known = [
-        name
-        for name, task in TASKS.items()
-        if task.gold is not None or not task.labels or name in labels
-    ]
-    weights = settings.tasks.to_dict() or dict.fromkeys(known, 1.0)
-    diversified = build_icldist(
-        _first(texts, settings.max_texts),
+    return build_icldist(
+        texts,
         seed=config.seed,
         labels=labels,
-        tasks=weights,
-        per_text=settings.per_text,
+        count=settings.num_prompts,
+        tasks=settings.tasks.to_dict() or None,
+        bare_fraction=settings.bare_fraction,
         teacher_shots=settings.teacher_shots,
         student_shots=settings.student_shots,
         minimal_fraction=settings.minimal_fraction,
         draws=settings.draws,
+        max_words=settings.max_words,
     )
-    for prompt in diversified:
-        computed = prompt.answer is not None or not prompt.label_words
-        if computed or prompt.text_id in labels[prompt.kind]:
-            yield prompt
-    for text in _first(texts, settings.plain_texts):
-        if text.id in labels["sentiment"]:
-            yield build_prompt("sentiment", text, (), MINIMAL, 0)

@@ -11,6 +11,7 @@ from sentidistill_jax import __version__
 from sentidistill_jax.artifact import Artifact, file_fingerprint
 from sentidistill_jax.corpus.icldist import TASKS, build_prompt
 from sentidistill_jax.corpus.records import read_records
+from sentidistill_jax.corpus.sampling import draw_texts
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText, two_class_sets
 from sentidistill_jax.distributed import is_process_zero, on_process_zero
 from sentidistill_jax.endpoint.journal import Journal
@@ -31,7 +32,7 @@ from sentidistill_jax.settings import (
     take_whole,
 )
 from sentidistill_jax.sharding import make_mesh
-from sentidistill_jax.teacher.annotate import Annotator, ensemble
+from sentidistill_jax.teacher.annotate import Annotator, ensemble, fit_offsets
 from sentidistill_jax.teacher.settings import TeacherSettings
 from sentidistill_jax.training.student import Cut, load_student
 from sentidistill_jax.workdir import Workdir
@@ -89,10 +90,13 @@ def evaluate_student(
 ) -> None:
     """Scores the student that `config.student` describes under a name of its own.
 
+    Held-out texts are scored a second time without the student's bias towards a label, under the
+    name with `-calibrated` behind it: as the teacher is, by what training texts show of the bias.
+
     Args:
       name: Name of the scores.
       config: See configs/base.py.
-      workdir: Holds the held-out texts.
+      workdir: Holds the held-out texts and the training texts.
       source: A model as it stands, of which nothing is cut, instead of `student.source`.
     """
     config = config.copy_and_resolve_references()
@@ -106,8 +110,13 @@ def evaluate_student(
         "trained": workdir.trained_fingerprint(student.source),
         "student_caches": list(cut_by.values()),
     }
-    artifact = _artifact(name, config, workdir, made_from)
-    if artifact.finished:
+    raw = _artifact(name, config, workdir, made_from)
+    artifacts = [raw]
+    if config.evaluation.calibration_texts and _labelled(workdir):
+        train = file_fingerprint(workdir.texts / "train.jsonl")
+        made_from = made_from | {"train": train, "seed": config.seed}
+        artifacts.append(_artifact(f"{name}-calibrated", config, workdir, made_from))
+    if all(artifact.finished for artifact in artifacts):
         return
     _check_something_is_labelled(config, workdir)
     with config.unlocked():
@@ -121,7 +130,27 @@ def evaluate_student(
     model = LocalModel.on_mesh(
         loaded, mesh, tokens_per_batch=settings.tokens_per_batch, max_num_seqs=settings.max_num_seqs
     )
-    _evaluate(artifact, config, workdir, zero_shot(model, name), model)
+    zero_shot_scores = zero_shot(model, name)
+
+    @functools.cache
+    def scores(texts: tuple[UnlabelledText, ...]) -> np.ndarray:
+        return zero_shot_scores(texts)
+
+    _evaluate(raw, config, workdir, lambda texts: scores(tuple(texts)), model)
+    for artifact in artifacts[1:]:
+        if not artifact.finished:
+            pool = read_records(workdir.texts / "train.jsonl", UnlabelledText)
+            pool = draw_texts(pool, settings.calibration_texts, key=f"calibrate/{config.seed}")
+            calibrated = _without_bias(lambda texts: scores(tuple(texts)), pool)
+            _evaluate(artifact, config, workdir, calibrated)
+
+
+def _without_bias(score: ScoreTexts, pool: Sequence[UnlabelledText]) -> ScoreTexts:
+    """Scores shifted so that over a pool of texts all labels are as likely on average."""
+    by_draw = score(pool)[:, None]
+    num_labels = by_draw.shape[-1]
+    offsets = fit_offsets(by_draw, np.full(num_labels, 1 / num_labels))
+    return lambda texts: ensemble(score(texts)[:, None], offsets)
 
 
 @on_process_zero
@@ -178,13 +207,18 @@ def _sentibench_enabled(config: Config) -> bool:
     return sentibench_dir(config.texts) is not None and wanted
 
 
+def _labelled(workdir: Workdir) -> dict[str, list[UserText]]:
+    """The held-out texts of two human labels, by set."""
+    return two_class_sets(read_records(workdir.texts / "held_out.jsonl", UserText))
+
+
 def _check_something_is_labelled(config: Config, workdir: Workdir) -> None:
     """Refuses bad settings, or that there is nothing to score, before a model is loaded."""
     if _sentibench_enabled(config):
         settings = config.evaluation.sentibench
         protocol = protocol_of(settings, config.evaluation.sentibench_examples, None)
         answer_settings(settings, protocol)
-    elif not two_class_sets(read_records(workdir.texts / "held_out.jsonl", UserText)):
+    elif not _labelled(workdir):
         raise ValueError(
             "there is nothing to score: no held-out text carries a human label, and no SentiBench"
             " files are used; set SENTIBENCH_DIR or add a labelled source to texts.sources."
@@ -212,7 +246,7 @@ def _evaluate(
     directory = artifact.directory
     if artifact.finished:
         return
-    held_out = two_class_sets(read_records(workdir.texts / "held_out.jsonl", UserText))
+    held_out = _labelled(workdir)
     labels = TASKS["sentiment"].labels
     sets: dict[str, dict[str, Any]] = {}
     predictions: list[dict[str, Any]] = []

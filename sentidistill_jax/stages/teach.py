@@ -1,11 +1,12 @@
 """Stage `teach`: a teacher, loaded or served, answers a corpus, and its cache is written."""
 
 import dataclasses
+import json
 import pathlib
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from sentidistill_jax.artifact import Artifact, file_fingerprint, fingerprint
@@ -15,15 +16,18 @@ from sentidistill_jax.data.teacher_cache import MODES, TEXT_MODE, CacheManifest
 from sentidistill_jax.distributed import is_process_zero, on_process_zero
 from sentidistill_jax.endpoint.client import Endpoint
 from sentidistill_jax.endpoint.journal import Journal
+from sentidistill_jax.endpoint.model import EndpointModel
 from sentidistill_jax.inference.local_model import LocalModel
 from sentidistill_jax.inference.sampling import SamplingConfig
+from sentidistill_jax.language_model import LanguageModel
 from sentidistill_jax.models.load import load_config, load_tokenizer, tokenizer_fingerprint
 from sentidistill_jax.settings import Config
-from sentidistill_jax.teacher.annotate import Annotation
+from sentidistill_jax.teacher.annotate import Annotation, Annotator
 from sentidistill_jax.teacher.answers import CaptureJob
-from sentidistill_jax.teacher.capture import TeacherAnswers, capture
+from sentidistill_jax.teacher.capture import TeacherAnswers, capture, totals
 from sentidistill_jax.teacher.cross_tokenizer import cross_tokenizer_student, refuse_trimmed
 from sentidistill_jax.teacher.local_answers import LocalAnswers, LocalTextAnswers
+from sentidistill_jax.teacher.sentiment_check import SentimentCheck
 from sentidistill_jax.teacher.served_answers import ServedAnswers
 from sentidistill_jax.teacher.settings import TeacherSettings
 from sentidistill_jax.training.objectives import make_objective
@@ -80,12 +84,13 @@ def _teach_local(
         num_prompts=len(prompts),
         **_tokens(model.tokenizer, model.loaded.decoder.config.vocab_size),
     )
+    sentiment = _sentiment_check(config, workdir, model, job)
     if student is None:
-        answers: TeacherAnswers = LocalAnswers(model, job, manifest)
+        answers: TeacherAnswers = LocalAnswers(model, job, manifest, sentiment=sentiment)
     else:
         if is_process_zero():
             print(f"teach {config.stage}: text and labels alone, as the student reads other tokens")
-        answers = LocalTextAnswers(model, job, student.tokenizer)
+        answers = LocalTextAnswers(model, job, student.tokenizer, sentiment=sentiment)
         manifest = dataclasses.replace(
             manifest,
             **_tokens(student.tokenizer, student.vocab_size),
@@ -127,7 +132,8 @@ def _teach_served(config: Config, workdir: Workdir, teacher: TeacherSettings) ->
         endpoint = Endpoint(settings, journal)
         artifact.begin()
         top_k = max(1, min(cache.top_k, settings.top_logprobs))
-        answers = ServedAnswers(endpoint, tokenizer, job, top_k=top_k)
+        sentiment = _sentiment_check(config, workdir, EndpointModel(settings, journal), job)
+        answers = ServedAnswers(endpoint, tokenizer, job, top_k=top_k, sentiment=sentiment)
         found = answers.capabilities
         what = "text and token targets" if found.token_targets else "text alone"
         print(f"teach {config.stage}: {endpoint.model} gives {what} ({found.reason})")
@@ -181,6 +187,17 @@ def _job(config: Config, workdir: Workdir) -> tuple[CaptureJob, list[Prompt]]:
     return job, read_records(_prompts_path(config, workdir), Prompt)
 
 
+def _sentiment_check(
+    config: Config, workdir: Workdir, model: LanguageModel, job: CaptureJob
+) -> SentimentCheck | None:
+    """What rewritten texts are checked with; None where the teacher did not label sentiment."""
+    offsets = json.loads((workdir.annotations / "offsets.json").read_text()).get("sentiment")
+    if offsets is None:
+        return None
+    annotator = Annotator(model, "sentiment", config.annotate.k_shot, config.annotate.draws)
+    return SentimentCheck(annotator, np.asarray(offsets), job.annotations)
+
+
 def _manifest(config: Config, workdir: Workdir, **fields: Any) -> CacheManifest:
     """What the cache of `config.cache` is made from; `fields` are those that depend on the teacher.
 
@@ -219,7 +236,17 @@ def _prompts_path(config: Config, workdir: Workdir) -> pathlib.Path:
 
 
 @on_process_zero
-def _finish(artifact: Artifact, stage: str, counts: Counter[str]) -> None:
-    artifact.finish(counts)
-    rejected = {reason: count for reason, count in sorted(counts.items()) if reason != "kept"}
-    print(f"teach {stage}: {counts['kept']} answers kept, not kept: {rejected}")
+def _finish(artifact: Artifact, stage: str, counts: Mapping[str, Mapping[str, int]]) -> None:
+    artifact.finish({"answers": counts})
+    print(_summary(stage, counts))
+
+
+def _summary(stage: str, counts: Mapping[str, Mapping[str, int]]) -> str:
+    """What is kept in all, and of each kind of which something is not, by reason."""
+    total = totals(counts)
+    lines = [f"teach {stage}: {total.pop('kept')} answers kept, not kept: {total}"]
+    for kind, of_kind in counts.items():
+        rejected = {reason: number for reason, number in of_kind.items() if reason != "kept"}
+        if rejected:
+            lines.append(f"  {kind}: {of_kind.get('kept', 0)} kept, not kept: {rejected}")
+    return "\n".join(lines)

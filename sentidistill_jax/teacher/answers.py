@@ -1,8 +1,6 @@
-"""What a teacher is asked and what it answers: fixed or in its own words, worth learning or not."""
+"""What a teacher is asked and what it answers: fixed or in its own words."""
 
 import dataclasses
-import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -17,11 +15,6 @@ from sentidistill_jax.teacher.annotate import Annotation
 
 # Probability of a computed answer in the label target; the rest is shared by the other labels.
 _COMPUTED_ANSWER_MASS = 0.98
-# A phrase of at least six characters, three times in a row: greedy decoding caught in a loop.
-_LOOP = re.compile(r"(.{6,}?)\1\1", re.DOTALL)
-_WORD = re.compile(r"\w+")
-# Small models apologise when they have lost the thread.
-_REFUSALS = ("i'm sorry", "i am sorry", "i'm not sure", "i am not sure", "as an ai")
 
 # (task, text id) -> the teacher's calibrated opinion.
 Annotations = Mapping[tuple[str, str], Annotation]
@@ -35,6 +28,10 @@ class CaptureJob:
     annotations: Annotations  # for answers made of label words
     sampling: SamplingConfig  # how the teacher writes answers of its own
     seed: int  # for the sampling
+
+    def budget(self, prompt: Prompt) -> int:
+        """Most tokens of an answer of the teacher's own."""
+        return prompt.max_new_tokens or self.sampling.max_new_tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,28 +105,3 @@ def fixed_answer(
     suffix = encode(tokenizer, prompt.answer_suffix)
     tokens = np.concatenate([prefix, word, suffix, newline])
     return FixedAnswer(tokens, len(prefix), ids, logprobs)
-
-
-def reject_reason(text: str, answer: str, *, stopped: bool) -> str | None:
-    """Why an answer in the teacher's own words should not be learnt, or None if it should.
-
-    Args:
-      text: What was asked about.
-      answer: What the teacher wrote.
-      stopped: Whether it ended by itself rather than at the length limit.
-
-    Returns:
-      One of `empty`, `cut_off`, `loop`, `refusal`, `copy`, or None.
-    """
-    words = Counter(word.lower() for word in _WORD.findall(answer))
-    if sum(words.values()) < 3:
-        return "empty"
-    if _LOOP.search(answer):
-        return "loop"
-    if not stopped:
-        return "cut_off"
-    if answer.strip().lower().startswith(_REFUSALS):
-        return "refusal"
-    if words == Counter(word.lower() for word in _WORD.findall(text)):
-        return "copy"
-    return None

@@ -6,7 +6,7 @@ Answers come from a loaded teacher (`local_answers.py`) or a served one (`served
 import pathlib
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
@@ -44,7 +44,7 @@ def capture(
     prompts: Sequence[Prompt],
     directory: pathlib.Path,
     manifest: CacheManifest,
-) -> Counter[str]:
+) -> dict[str, dict[str, int]]:
     """Writes the shards that are missing, and the manifest; started again, it goes on there.
 
     All processes that divide the shards call this with the same arguments. Process i of n writes
@@ -61,7 +61,7 @@ def capture(
       manifest: What the cache is made from, `num_prompts` being those given.
 
     Returns:
-      Counts of all prompts: `kept`, and those without a record by reason.
+      Counts of all prompts by kind: `kept`, and those without a record by reason.
 
     Raises:
       ValueError: If no answer is worth learning, or a record does not fit the manifest.
@@ -84,7 +84,8 @@ def capture(
             for index, answer in teacher.answers(prompts[start:stop]):
                 progress.add(answer.num_tokens)
                 if shard in mine:
-                    waiting.append(encoder.submit(_put, builder, index, answer))
+                    kind = prompts[start + index].kind
+                    waiting.append(encoder.submit(_put, builder, index, kind, answer))
                 if len(waiting) > _MOST_WAITING:
                     waiting.popleft().result()
             while waiting:
@@ -93,9 +94,9 @@ def capture(
                 builder.finish()
     distributed.wait_for_all("shards are written")
     counts = writer.counts()
-    if not counts["kept"]:
+    if not any("kept" in of_kind for of_kind in counts.values()):
         raise ValueError(
-            f"none of the teacher's {len(prompts)} answers is worth learning ({dict(+counts)});"
+            f"none of the teacher's {len(prompts)} answers is worth learning ({totals(counts)});"
             " raise generation.max_new_tokens or use a stronger teacher."
         )
     if distributed.is_process_zero():
@@ -104,10 +105,18 @@ def capture(
     return counts
 
 
-def _put(builder: ShardBuilder, index: int, answer: CapturedAnswer) -> None:
+def totals(counts: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """Counts of `capture` over all kinds, the most frequent first."""
+    total: Counter[str] = Counter()
+    for of_kind in counts.values():
+        total.update(of_kind)
+    return dict(total.most_common())
+
+
+def _put(builder: ShardBuilder, index: int, kind: str, answer: CapturedAnswer) -> None:
     outcome = answer.outcome()
     if isinstance(outcome, str):
-        builder.reject(outcome)
+        builder.reject(kind, outcome)
     else:
         builder.add(index, outcome)
 

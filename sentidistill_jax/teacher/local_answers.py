@@ -29,17 +29,44 @@ from sentidistill_jax.data.teacher_cache import (
 )
 from sentidistill_jax.inference.distribution import SparseDistribution
 from sentidistill_jax.inference.engine import GenerateRequest, Generation, ScoreRequest
+from sentidistill_jax.inference.generation_settings import text_ends
 from sentidistill_jax.inference.local_model import LocalModel
-from sentidistill_jax.inference.tokens import encode_prompt, line_ends
+from sentidistill_jax.inference.tokens import (
+    encode,
+    encode_chat,
+    encode_prompt,
+    line_ends,
+    special_ids,
+    turn_ends,
+)
 from sentidistill_jax.teacher.answers import (
     CapturedAnswer,
     CaptureJob,
+    FixedAnswer,
     fixed_answer,
     is_annotated,
     is_free,
-    reject_reason,
 )
-from sentidistill_jax.teacher.records import make_record, one_hot_targets, text_record
+from sentidistill_jax.teacher.filters import reject_reason
+from sentidistill_jax.teacher.records import (
+    Targets,
+    make_record,
+    one_hot_targets,
+    text_record,
+    with_ending,
+)
+from sentidistill_jax.teacher.sentiment_check import WRONG_SENTIMENT, SentimentCheck
+
+
+@dataclasses.dataclass(frozen=True)
+class _Written:
+    """An answer in the teacher's own words, without the token that ended its turn."""
+
+    tokens: np.ndarray  # int32 [written]
+    text: str  # what they say
+    stopped: bool  # whether it ended by itself rather than at the length limit
+    distribution: SparseDistribution | None  # [written, ...] as each token was drawn
+    agrees: bool = True  # whether a rewritten text has the sentiment asked for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +75,7 @@ class _LocalTeacher:
 
     model: LocalModel
     job: CaptureJob
+    sentiment: SentimentCheck | None = dataclasses.field(default=None, kw_only=True)
 
     @property
     def num_processes(self) -> int:
@@ -60,31 +88,86 @@ class _LocalTeacher:
         return self.model.engine.spans_processes
 
     @functools.cached_property
-    def _line_ends(self) -> list[int]:
-        return line_ends(self.model.tokenizer)
+    def _turn_ends(self) -> set[int]:
+        return text_ends(self.model.loaded.generation, self.model.tokenizer) | turn_ends(
+            self.model.tokenizer
+        )
+
+    @functools.cached_property
+    def _line_ends(self) -> set[int]:
+        return set(line_ends(self.model.tokenizer))
+
+    @functools.cached_property
+    def _special_ids(self) -> list[int]:
+        return sorted(special_ids(self.model.tokenizer))
+
+    def _read(self, prompt: Prompt) -> np.ndarray:
+        """The tokens that the teacher reads."""
+        encode_asked = encode_chat if prompt.chat else encode_prompt
+        return encode_asked(self.model.tokenizer, prompt.teacher_prompt)
+
+    def _checked(
+        self, prompts: Sequence[Prompt], indices: Sequence[int], **kept: Any
+    ) -> Iterator[tuple[int, _Written]]:
+        """As `_written`, with the sentiment of rewritten texts looked at once all are there."""
+        rewritten: list[tuple[int, _Written]] = []
+        for index, written in self._written(prompts, indices, **kept):
+            checked = self.sentiment is not None and self.sentiment.applies_to(prompts[index])
+            if checked and self._reject(prompts[index], written) is None:
+                rewritten.append((index, written))
+            else:
+                yield index, written
+        if self.sentiment is not None:
+            rewritten.sort(key=lambda one: one[0])  # batches that do not depend on who ended first
+            agree = self.sentiment.agree(
+                [prompts[index] for index, _ in rewritten], [one.text for _, one in rewritten]
+            )
+            for (index, written), agrees in zip(rewritten, agree, strict=True):
+                yield index, dataclasses.replace(written, agrees=agrees)
 
     def _written(
         self, prompts: Sequence[Prompt], indices: Sequence[int], **kept: Any
-    ) -> Iterator[tuple[int, Generation]]:
-        """Answers in the teacher's own words, each up to a token that ends a line."""
-        if not indices:
-            return
-        tokenizer = self.model.tokenizer
-        requests = [
-            GenerateRequest(
-                encode_prompt(tokenizer, prompts[index].teacher_prompt), self._seed(prompts[index])
+    ) -> Iterator[tuple[int, _Written]]:
+        """Answers in the teacher's own words, to the end of the turn or, if it is one, the line."""
+        for multi_line in (False, True):
+            asked = [index for index in indices if prompts[index].multi_line == multi_line]
+            if not asked:
+                continue
+            # What is written depends on neither neighbours nor budget, so all get the largest.
+            most = max(self.job.budget(prompts[index]) for index in asked)
+            stops = self._turn_ends if multi_line else self._turn_ends | self._line_ends
+            requests = [
+                GenerateRequest(self._read(prompts[index]), self._seed(prompts[index]))
+                for index in asked
+            ]
+            answers = self.model.engine.generate(
+                requests,
+                dataclasses.replace(self.job.sampling, max_new_tokens=most),
+                stop_ids=sorted(stops),
+                **kept,
             )
-            for index in indices
-        ]
-        answers = self.model.engine.generate(
-            requests, self.job.sampling, stop_ids=self._line_ends, **kept
-        )
-        for row, generation in answers:
-            yield indices[row], generation
+            for row, generation in answers:
+                budget = self.job.budget(prompts[asked[row]])
+                yield asked[row], self._cut(generation, budget)
 
-    def _reject(self, prompt: Prompt, text: str) -> str | None:
+    def _cut(self, generation: Generation, budget: int) -> _Written:
+        """An answer up to its budget, without the token that ended its turn."""
+        stopped = generation.stopped and len(generation.tokens) <= budget
+        ended = stopped and int(generation.tokens[-1]) in self._turn_ends
+        length = len(generation.tokens) - 1 if ended else min(len(generation.tokens), budget)
+        return _Written(
+            generation.tokens[:length],
+            str(self.model.tokenizer.decode(generation.tokens[:length])),
+            stopped,
+            jax.tree.map(lambda leaf: leaf[:length], generation.distribution),
+        )
+
+    def _reject(self, prompt: Prompt, written: _Written) -> str | None:
+        if np.isin(written.tokens, self._special_ids).any():
+            return "special_token"
         about = self.job.texts[prompt.text_id]
-        return reject_reason(about, text, stopped=text.endswith("\n"))
+        reason = reject_reason(prompt, about, written.text, stopped=written.stopped)
+        return reason if reason or written.agrees else WRONG_SENTIMENT
 
     def _seed(self, prompt: Prompt) -> int:
         """A seed of the prompt's own, so that its answer does not depend on its neighbours."""
@@ -106,32 +189,45 @@ class LocalAnswers(_LocalTeacher):
                 yield index, CapturedAnswer(0, functools.partial(self._annotated, prompt))
             else:
                 (written if is_free(prompt) else scored).append(index)
-        for index, generation in self._written(prompts, written, **self._kept):
-            outcome = functools.partial(self._judge, prompts[index], generation)
-            yield index, CapturedAnswer(len(generation.tokens), outcome)
+        for index, answer in self._checked(prompts, written, **self._kept):
+            outcome = functools.partial(self._judge, prompts[index], answer)
+            yield index, CapturedAnswer(len(answer.tokens), outcome)
         if scored:
             yield from self._scored(prompts, scored)
 
     def _annotated(self, prompt: Prompt) -> CacheRecord:
         """An answer without a forward pass: the labels as annotated, near certainty elsewhere."""
         answer = fixed_answer(self.model.tokenizer, prompt, self.job.annotations)
+        targets, labels = self._near_certain(prompt, answer.tokens, answer)
+        return self._record(prompt, answer.tokens, targets, labels)
+
+    def _near_certain(
+        self, prompt: Prompt, tokens: np.ndarray, answer: FixedAnswer | None
+    ) -> Targets:
+        """Targets of `one_hot_targets` in the mode of the manifest."""
         targets, labels = one_hot_targets(
-            answer.tokens, answer, num_temperatures=len(self.manifest.temperatures)
+            tokens, answer, num_temperatures=len(self.manifest.temperatures)
         )
         if self.manifest.num_draws is not None:
             rng = np.random.default_rng(self._seed(prompt))
             ids, logprobs = targets.pad(int(targets.counts.max()))
             columns = draw(logprobs, self.manifest.num_draws, rng)
             targets = sampled_targets(np.take_along_axis(ids, columns, axis=1))
-        return self._record(prompt, answer.tokens, targets, labels)
+        return targets, labels
 
-    def _judge(self, prompt: Prompt, generation: Generation) -> CacheRecord | str:
-        reason = self._reject(prompt, str(self.model.tokenizer.decode(generation.tokens)))
+    def _judge(self, prompt: Prompt, written: _Written) -> CacheRecord | str:
+        reason = self._reject(prompt, written)
         if reason is not None:
             return reason
-        assert generation.distribution is not None
-        targets = select(generation.distribution, self.manifest)
-        return self._record(prompt, generation.tokens, targets, None)
+        assert written.distribution is not None
+        completion, targets = written.tokens, select(written.distribution, self.manifest)
+        if written.stopped and not written.text.endswith("\n"):
+            # The teacher ended its turn, where the student's answers end with a newline.
+            newline = encode(self.model.tokenizer, "\n")
+            ending, _ = self._near_certain(prompt, newline, None)
+            completion = np.concatenate([completion, newline])
+            targets = with_ending(targets, ending)
+        return self._record(prompt, completion, targets, None)
 
     def _scored(
         self, prompts: Sequence[Prompt], indices: Sequence[int]
@@ -141,7 +237,7 @@ class LocalAnswers(_LocalTeacher):
         answers = [fixed_answer(tokenizer, prompts[i], self.job.annotations) for i in indices]
         requests = []
         for i, answer in zip(indices, answers, strict=True):
-            prompt = encode_prompt(tokenizer, prompts[i].teacher_prompt)
+            prompt = self._read(prompts[i])
             count, labels = len(answer.tokens), len(answer.label_ids)
             chosen = np.full((count, 1 + labels), -1, np.int32)
             chosen[:, 0] = answer.tokens
@@ -201,13 +297,13 @@ class LocalTextAnswers(_LocalTeacher):
                 written.append(index)
             else:
                 yield index, CapturedAnswer(0, functools.partial(self._record, prompt, None))
-        for index, generation in self._written(prompts, written):
-            outcome = functools.partial(self._judge, prompts[index], generation)
-            yield index, CapturedAnswer(len(generation.tokens), outcome)
+        for index, answer in self._checked(prompts, written):
+            outcome = functools.partial(self._judge, prompts[index], answer)
+            yield index, CapturedAnswer(len(answer.tokens), outcome)
 
-    def _judge(self, prompt: Prompt, generation: Generation) -> CacheRecord | str:
-        text = str(self.model.tokenizer.decode(generation.tokens))
-        return self._reject(prompt, text) or self._record(prompt, text.split("\n")[0])
+    def _judge(self, prompt: Prompt, written: _Written) -> CacheRecord | str:
+        text = written.text.rstrip("\n") if prompt.multi_line else written.text.split("\n")[0]
+        return self._reject(prompt, written) or self._record(prompt, text)
 
     def _record(self, prompt: Prompt, written: str | None) -> CacheRecord:
         teacher = self.model.loaded.fingerprint

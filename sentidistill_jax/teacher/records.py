@@ -56,6 +56,16 @@ def one_hot_targets(
     return targets, LabelTargets(answer.position, answer.label_ids, raw, answer.label_logprobs)
 
 
+def with_ending(targets: SparseTargets, ending: SparseTargets) -> SparseTargets:
+    """Targets of a completion, and of the tokens that end it in place of the teacher's own end."""
+    return SparseTargets(
+        np.concatenate([targets.counts, ending.counts]),
+        np.concatenate([targets.ids, ending.ids]),
+        np.concatenate([targets.logprobs, ending.logprobs]),
+        np.concatenate([targets.tail_logprobs, ending.tail_logprobs]),
+    )
+
+
 def make_record(
     tokenizer: PreTrainedTokenizerBase,
     prompt: Prompt,
@@ -93,7 +103,7 @@ def text_record(
     Args:
       tokenizer: The student's.
       prompt: One of the corpus.
-      written: What the teacher answered on its line; None where the answer is fixed.
+      written: What the teacher answered, without a final newline; None where the answer is fixed.
       annotations: The teacher's calibrated opinions, for fixed answers.
       teacher_fingerprint: Hash of its weights.
     """

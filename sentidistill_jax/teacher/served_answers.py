@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sentidistill_jax.artifact import fingerprint
 from sentidistill_jax.corpus.records import Prompt
-from sentidistill_jax.data.teacher_cache import CacheRecord, LabelTargets
+from sentidistill_jax.data.teacher_cache import CacheRecord, LabelTargets, SparseTargets
 from sentidistill_jax.endpoint.client import Endpoint
 from sentidistill_jax.endpoint.protocol import Answer, Request
 from sentidistill_jax.endpoint.settings import EndpointError
@@ -25,15 +25,17 @@ from sentidistill_jax.teacher.answers import (
     fixed_answer,
     is_annotated,
     is_free,
-    reject_reason,
 )
+from sentidistill_jax.teacher.filters import reject_reason, without_end_marks
 from sentidistill_jax.teacher.records import (
     Targets,
     make_record,
     one_hot_targets,
     text_record,
+    with_ending,
     written_tokens,
 )
+from sentidistill_jax.teacher.sentiment_check import WRONG_SENTIMENT, SentimentCheck
 
 # What tokenizers cut differently: digits, accents, contractions, runs of spaces, symbols.
 _PROBES = (
@@ -63,6 +65,7 @@ class ServedAnswers:
       tokenizer: The student's.
       job: What is asked; its seed is sent along where the sampling draws.
       top_k: Most entries of a position.
+      sentiment: What rewritten texts are checked with; it asks the same server.
     """
 
     num_processes = 1
@@ -75,12 +78,15 @@ class ServedAnswers:
         job: CaptureJob,
         *,
         top_k: int,
+        sentiment: SentimentCheck | None = None,
     ):
         self._endpoint = endpoint
         self._tokenizer = tokenizer
         self._aligner = Aligner(tokenizer)
         self._job = job
         self._top_k = top_k
+        self._sentiment = sentiment
+        self._agrees: dict[str, bool] = {}  # id of a prompt -> the outcome of that check
         self.capabilities = self._probe()
 
     @property
@@ -94,9 +100,17 @@ class ServedAnswers:
 
         Raises:
           EndpointError: If the server stops answering; all it said is in the journal.
+          ValueError: If a chat is to be had with a server that is asked for completions.
         """
+        if self._endpoint.settings.api != "chat" and any(prompt.chat for prompt in prompts):
+            raise ValueError(
+                "prompts of knowdist.style='chat' are messages, and a server of"
+                f" endpoint.api={self._endpoint.settings.api!r} applies no chat template; set"
+                " endpoint.api='chat', or knowdist.style='few_shot'."
+            )
         free = [self._request(prompt) for prompt in prompts if is_free(prompt)]
         self._endpoint.ask(free, progress="teach: answers")
+        self._check_sentiment(prompts, progress="teach: sentiment of rewritten texts")
         if self.capabilities.token_targets:
             kept = [prompt for prompt in prompts if self._reject(prompt) is None]
             further = [request for prompt in kept for request in self._further(prompt) or ()]
@@ -161,10 +175,10 @@ class ServedAnswers:
         """Asks for an answer of the teacher's own."""
         return Request(
             prompt.teacher_prompt,
-            self._job.sampling.max_new_tokens,
+            self._job.budget(prompt),
             self._job.sampling.temperature,
             self._job.sampling.top_p,
-            stop=("\n",),
+            stop=() if prompt.multi_line else ("\n",),
             seed=self._job.seed if self._job.sampling.temperature else None,
         )
 
@@ -174,8 +188,12 @@ class ServedAnswers:
         return answer
 
     def _text(self, prompt: Prompt) -> str:
-        """What the teacher wrote on its line; a chat answer continues a prompt without a space."""
-        text = self._cached_answer(self._request(prompt)).text.split("\n")[0]
+        """What the teacher wrote, on its line if it is to be one; without marks of its end.
+
+        A chat answer continues a prompt without a space.
+        """
+        text = self._cached_answer(self._request(prompt)).text
+        text = without_end_marks(text if prompt.multi_line else text.split("\n")[0]).rstrip("\n")
         if self._endpoint.settings.api == "chat" and not prompt.prompt[-1:].isspace():
             text = f" {text.strip()}"
         return text
@@ -185,9 +203,19 @@ class ServedAnswers:
         if not is_free(prompt):
             return None
         answer = self._cached_answer(self._request(prompt))
-        stopped = answer.stopped or "\n" in answer.text
+        stopped = answer.stopped or (not prompt.multi_line and "\n" in answer.text)
         about = self._job.texts[prompt.text_id]
-        return reject_reason(about, self._text(prompt), stopped=stopped)
+        reason = reject_reason(prompt, about, self._text(prompt), stopped=stopped)
+        return reason if reason or self._agrees.get(prompt.id, True) else WRONG_SENTIMENT
+
+    def _check_sentiment(self, prompts: Sequence[Prompt], *, progress: str) -> None:
+        """Finds out which rewritten texts have the sentiment asked for."""
+        check = self._sentiment
+        if check is None:
+            return
+        rewritten = [p for p in prompts if check.applies_to(p) and self._reject(p) is None]
+        agree = check.agree(rewritten, [self._text(p) for p in rewritten], progress=progress)
+        self._agrees |= {p.id: one for p, one in zip(rewritten, agree, strict=True)}
 
     def _fixed(self, prompt: Prompt) -> FixedAnswer:
         return fixed_answer(self._tokenizer, prompt, self._job.annotations)
@@ -245,7 +273,9 @@ class ServedAnswers:
                 listed = [token.candidates for token in answer.prompt]
                 rows += listed[len(listed) - (len(completion) - len(rows)) :]
             else:
-                rows += [token.candidates for token in answer.tokens[:1]]
+                # Some list nothing for the token that ends a turn.
+                ended = [{}] if answer.stopped else []
+                rows += [token.candidates for token in answer.tokens[:1]] or ended
         return rows if len(rows) == len(completion) else None
 
     def _targets(self, prompt: Prompt) -> Targets | None:
@@ -257,12 +287,15 @@ class ServedAnswers:
         rows = self._rows(prompt, completion)
         if rows is None:
             return None
-        labelled = answer is not None and len(answer.label_ids) > 0
-        forced = {answer.position: answer.label_ids} if answer is not None and labelled else {}
+        if answer is None:
+            written = self._written_targets(rows, completion)
+            return written and (written, None)
+        labelled = len(answer.label_ids) > 0
+        forced = {answer.position: answer.label_ids} if labelled else {}
         targets = self._aligner.targets(rows, self._top_k, forced)
         if targets is None:
             return None
-        if answer is None or not labelled:
+        if not labelled:
             return targets, None
         ids, logprobs = targets.pad(int(targets.counts.max()))
         at = ids[answer.position].tolist()
@@ -270,3 +303,17 @@ class ServedAnswers:
         return targets, LabelTargets(
             answer.position, answer.label_ids, np.array(raw, np.float32), answer.label_logprobs
         )
+
+    def _written_targets(
+        self, rows: Sequence[Mapping[str, float]], completion: np.ndarray
+    ) -> SparseTargets | None:
+        """Targets of an answer of the teacher's own.
+
+        Where it ended its turn rather than its line, the newline is certain.
+        """
+        likeliest = max(rows[-1], key=rows[-1].__getitem__, default="")
+        ended = self._aligner.id_of(likeliest) != completion[-1]
+        targets = self._aligner.targets(rows[:-1] if ended else rows, self._top_k, {})
+        if targets is None or not ended:
+            return targets
+        return with_ending(targets, one_hot_targets(completion[-1:], None)[0])

@@ -19,7 +19,7 @@ from sentidistill_jax.checkpoint import Checkpoints
 from sentidistill_jax.data.loader import BatchShape, PackedBatches, iterate
 from sentidistill_jax.data.teacher_cache import open_cache
 from sentidistill_jax.data.vocabulary_map import check_tokens
-from sentidistill_jax.distributed import watchdog
+from sentidistill_jax.distributed import is_process_zero, watchdog
 from sentidistill_jax.errors import Interrupted, NonFiniteLossError, Preempted
 from sentidistill_jax.metric_writer import MetricWriter
 from sentidistill_jax.models.decoder import Decoder
@@ -238,7 +238,7 @@ def _learned_from(
         check_tokens(readers, new_ids)
     objective = objective.for_caches(readers)
     part, num_parts = sharding.batch_part(mesh)
-    return objective, PackedBatches(
+    batches = PackedBatches(
         readers,
         settings.shape,
         epochs=settings.data["epochs"],
@@ -250,6 +250,13 @@ def _learned_from(
         process_index=part,
         process_count=num_parts,
     )
+    if batches.num_too_long and is_process_zero():
+        print(
+            f"data: {batches.num_too_long} sequences of {batches.num_sequences} more are left out,"
+            f" longer than seq_length={settings.shape.seq_length} or"
+            f" scored_length={settings.shape.scored_length}"
+        )
+    return objective, batches
 
 
 def _optimizer(settings: Section, total_steps: int) -> optax.GradientTransformation:

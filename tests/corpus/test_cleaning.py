@@ -1,6 +1,6 @@
 import pytest
 
-from sentidistill_jax.corpus.cleaning import clean, text_hash, words
+from sentidistill_jax.corpus.cleaning import clean, shorten, text_hash, words
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,18 @@ def test_text_hash_tells_texts_apart():
     # Pinned, because ids on disk and the train/held-out split hang on it.
     assert text_hash("A good film.") == text_hash("a good film")
     assert text_hash("a good film") == "f4bbe42a324ac3396d7ac930a6300c7d"
+
+
+@pytest.mark.parametrize(
+    ("max_words", "expected"),
+    [
+        (20, 'Do n\'t go. He said "never!" and left. The end is far away'),
+        (9, 'Do n\'t go. He said "never!" and left.'),
+        (5, "Do n't go. He said"),  # the only sentence is shorter than half of what is allowed
+        (3, "Do n't go."),
+        (1, "Do"),
+    ],
+)
+def test_shorten_ends_with_a_sentence_where_it_can(max_words, expected):
+    text = 'Do n\'t go. He said "never!" and left. The end is far away'
+    assert shorten(text, max_words) == expected

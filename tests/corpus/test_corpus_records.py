@@ -29,7 +29,7 @@ def test_round_trip(tmp_path):
     assert read_records(path, Prompt) == PROMPTS
     assert [file.name for file in path.parent.iterdir()] == ["prompts.jsonl"]
     header, *lines = map(json.loads, path.read_text("utf-8").splitlines())
-    assert header == {"schema": "Prompt", "schema_version": 1, "records": 2}
+    assert header == {"schema": "Prompt", "schema_version": 2, "records": 2}
     assert [line["id"] for line in lines] == [prompt.id for prompt in PROMPTS]
 
 
@@ -50,7 +50,7 @@ def test_id_depends_on_every_field(name):
 
 
 def test_id_is_stable():
-    assert PROMPTS[0].id == "def71e5dc83946a53d02ea4a013988a3"
+    assert PROMPTS[0].id == "873f386da6d356dd53a863a10af1147e"
 
 
 def test_failed_write_keeps_the_old_file(tmp_path):
@@ -71,7 +71,7 @@ def test_failed_write_keeps_the_old_file(tmp_path):
             lambda text: text.replace('"Prompt"', '"UserText"'),
             r"schema='UserText', expected 'Prompt'",
         ),
-        (lambda text: text.replace('n": 1,', 'n": 9,', 1), r"schema_version=9, expected 1"),
+        (lambda text: text.replace('n": 2,', 'n": 9,', 1), r"schema_version=9, expected 2"),
         (lambda text: text.rsplit("\n", 2)[0] + "\n", r"records=2, expected 1"),
         (
             lambda text: text.replace('"short"', '"shord"'),

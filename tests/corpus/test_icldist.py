@@ -3,6 +3,7 @@ from collections import Counter
 
 import pytest
 
+from sentidistill_jax.corpus.extraction_tasks import EXTRACTION_TASKS
 from sentidistill_jax.corpus.general_tasks import GENERAL_TASKS
 from sentidistill_jax.corpus.icldist import (
     MINIMAL,
@@ -14,9 +15,10 @@ from sentidistill_jax.corpus.icldist import (
     seed_demonstrations,
     shared_prefix,
 )
+from sentidistill_jax.corpus.items import parse_items
 from sentidistill_jax.corpus.leakage import load_test_sentences, remove_leaks
 from sentidistill_jax.corpus.perspectives import PERSPECTIVES
-from sentidistill_jax.corpus.sentiment_tasks import SENTIMENT_TASKS
+from sentidistill_jax.corpus.sentiment_tasks import LABEL_TASKS
 from sentidistill_jax.corpus.task import Demonstration
 from sentidistill_jax.corpus.user_texts import UnlabelledText
 
@@ -65,6 +67,12 @@ def test_minimal_style_in_full():
             " [('sentiment', 'negative')]",
         ),
         (
+            Style(1, 0, "dict"),
+            "Is the sentiment of the text positive or negative?\n"
+            "Answer as a dict: {'sentiment': '...'}",
+            " {'sentiment': 'negative'}",
+        ),
+        (
             Style(1, 0, "letter"),
             "Is the sentiment of the text positive or negative?\n(A) positive (B) negative",
             " B",
@@ -97,19 +105,11 @@ def test_three_options_and_own_line_names():
         ("question", TEXT, "statement"),
         ("question", UnlabelledText("", "", "Why me?"), "question"),
         ("question", UnlabelledText("", "", "Why? Because."), None),
-        ("length", TEXT, "short"),
-        ("length", UnlabelledText("", "", "a b " * 7), None),
-        ("length", UnlabelledText("", "", "a b " * 10), "long"),
-        ("first_person", TEXT, "yes"),
-        ("first_person", UnlabelledText("", "", "It is over."), "no"),
-        ("number", TEXT, "yes"),
-        ("number", UnlabelledText("", "", "Two films."), "no"),
         ("negation", TEXT, "yes"),
         ("negation", UnlabelledText("", "", "It isn't."), "yes"),
         ("negation", UnlabelledText("", "", "A notable one."), "no"),
         ("first_word", UnlabelledText("", "", '"Well-made", I say!'), "Well-made"),
-        ("last_word", TEXT, "one"),
-        ("last_word", UnlabelledText("", "", "10/10"), None),
+        ("first_word", UnlabelledText("", "", "10/10"), None),
     ],
 )
 def test_computed_answers(task, text, answer):
@@ -118,21 +118,83 @@ def test_computed_answers(task, text, answer):
 
 
 def test_free_text_answer_in_json():
-    prompt = build_prompt("last_word", TEXT, (), Style(1, 0, "json"))
-    assert prompt.answer == ' {"last_word": "one"}'
+    prompt = build_prompt("first_word", TEXT, (), Style(1, 0, "json"))
+    assert prompt.answer == ' {"first_word": "I"}'
     assert prompt.label_words == ()
 
 
+@pytest.mark.parametrize(
+    ("format", "header", "answer"),
+    [
+        (
+            "tuples",
+            "\nAnswer as a list of tuples: [('aspect', 'sentiment'), ...]",
+            " [('cast', 'negative')]",
+        ),
+        ("dict", "\nAnswer as a dict: {'aspect': 'sentiment', ...}", " {'cast': 'negative'}"),
+        (
+            "json",
+            '\nAnswer as JSON: [{"aspect": "...", "sentiment": "..."}, ...]',
+            ' [{"aspect": "cast", "sentiment": "negative"}]',
+        ),
+        (
+            "plain",
+            "\nAnswer as: aspect | sentiment; aspect | sentiment; ... or none",
+            " cast | negative",
+        ),
+    ],
+)
+def test_lists_of_tuples_in_every_format(format, header, answer):
+    shown = Demonstration("So dull a cast.", (("cast", "negative"),))
+    prompt = build_prompt("aspect", TEXT, [shown], Style(3, 0, format))
+    assert prompt.prompt == (
+        f"Give the aspects and the sentiment towards each.{header}\n\n"
+        f"Input: So dull a cast.\nOutput:{answer}\n\n"
+        "Input: I saw 2 films, not one.\nOutput:"
+    )
+    assert (prompt.label_words, prompt.answer) == ((), None)
+
+
+def test_a_subject_stands_below_the_text():
+    text = UnlabelledText("", "", "We really do adore Hale.")
+    shown = Demonstration("Dunn again?", "against", "Dunn")
+    assert build_prompt("stance", text, [shown]).prompt == (
+        "Text: Dunn again?\nTarget: Dunn\nStance: against\n\n"
+        "Text: We really do adore Hale.\nTarget: Hale\nStance:"
+    )
+    with pytest.raises(ValueError, match=r"task 'stance' needs a text with a target, and none was"):
+        build_prompt("stance", UnlabelledText("", "", "So it goes."), ())
+
+
 def test_enough_tasks_with_enough_variety():
-    assert len(SENTIMENT_TASKS) >= 6 and len(GENERAL_TASKS) >= 6
-    assert len(TASKS) == len(SENTIMENT_TASKS) + len(GENERAL_TASKS)
+    assert len(LABEL_TASKS) == 9 and len(EXTRACTION_TASKS) == 4 and len(GENERAL_TASKS) == 10
+    assert len(TASKS) == 23
     assert len(TASKS["sentiment"].seeds) >= 24
-    for task in SENTIMENT_TASKS:
+    for task in (*LABEL_TASKS, *EXTRACTION_TASKS):
         assert len(task.seeds) >= 12
-        if task.labels:
+        # Instructions of a line, and of some sentences.
+        lengths = [len(wording.instruction.split()) for wording in task.wordings[1:]]
+        assert min(lengths) <= 20 and max(lengths) >= 30
+    for task in TASKS.values():
+        if task.labels and task.seeds:
             counts = Counter(seed.label for seed in task.seeds)
             assert set(counts) == set(task.labels)
             assert len(set(counts.values())) == 1
+
+
+@pytest.mark.parametrize("task", EXTRACTION_TASKS, ids=lambda task: task.name)
+def test_handwritten_tuples_keep_the_rules_that_the_teacher_is_held_to(task):
+    polarities = Counter()
+    for seed in task.seeds:
+        for format in task.formats:
+            answer = render_answer(task.name, seed.label, Style(1, 0, format))
+            assert parse_items(answer, task.fields, format) == seed.label
+        for item in seed.label:
+            polarities[item[-1]] += 1
+            for value, field in zip(item, task.fields, strict=True):
+                assert not field.quoted or value in seed.text
+    assert abs(polarities["positive"] - polarities["negative"]) <= 2
+    assert polarities["neutral"] >= 1
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
@@ -144,7 +206,9 @@ def test_task_tables_keep_their_rules(task):
     for words in task.verbalizers:
         assert len(words) == len(task.labels)
         assert len(set(words)) == len(words)
-    assert ("letter" in task.formats) == bool(task.labels)
+    assert "letter" not in task.formats or task.labels
+    assert bool(task.subject) == bool(task.subject_name)
+    assert all(bool(seed.subject) == bool(task.subject) for seed in task.seeds)
     # Equal questions must not ask for different answers.
     assert len({wording.instruction for wording in task.wordings}) == len(task.wordings)
 
@@ -182,7 +246,7 @@ def test_teacher_prompts_share_their_prefix():
 
 
 def _handwritten() -> dict[str, list[str]]:
-    texts = {seed.text for task in SENTIMENT_TASKS for seed in task.seeds}
+    texts = {seed.text for task in TASKS.values() for seed in task.seeds}
     texts |= {example.text for one in PERSPECTIVES.values() for example in one.examples}
     return {"handwritten": sorted(texts)}
 

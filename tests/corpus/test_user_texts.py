@@ -5,7 +5,6 @@ import pytest
 from sentidistill_jax.corpus.user_texts import (
     UnlabelledText,
     UserText,
-    human_labels,
     load_user_texts,
     training_texts,
     two_class_sets,
@@ -64,6 +63,22 @@ def test_length_limits(tmp_path):
     assert loaded.counts == {"lengths": {"read": 4, "kept": 1, "too_short": 2, "too_long": 1}}
 
 
+def test_long_texts_are_shortened_where_that_is_asked_for(tmp_path):
+    path = tmp_path / "long.txt"
+    path.write_text("It is warm. We went out for a long walk.\nIt is warm.\ntoo short\n")
+    loaded = load_user_texts([str(path)], max_words=5, long_texts="truncate")
+    assert [text.text for text in loaded.texts] == ["It is warm."]
+    assert loaded.counts == {"long": {"read": 3, "kept": 1, "duplicate": 1, "too_short": 1}}
+    assert loaded.truncated == {"long": 1}
+    assert loaded.summary() == (
+        "  long: 1 of 3 texts kept (1 shortened); dropped: 1 duplicate, 1 too short"
+    )
+    unlimited = load_user_texts([str(path)], max_words=0)
+    assert len(unlimited.texts) == 2 and unlimited.truncated == {"long": 0}
+    with pytest.raises(ValueError, match=r"long_texts='cut' must be one of \('drop', 'truncate'\)"):
+        load_user_texts([str(path)], long_texts="cut")  # type: ignore[arg-type]
+
+
 def test_held_out_fraction_is_checked():
     with pytest.raises(ValueError, match=r"held_out_fraction=1 must lie between 0 and 1"):
         load_user_texts(held_out_fraction=1)
@@ -86,7 +101,6 @@ def test_training_side_has_no_place_for_labels():
         UnlabelledText("7", "amazon", "g"),
     ]
     assert {item.name for item in dataclasses.fields(UnlabelledText)} == {"id", "source", "text"}
-    assert human_labels(TEXTS) == {"6": "positive"}
 
 
 def test_two_class_sets():

@@ -138,7 +138,7 @@ def test_all_that_differs_or_is_missing_is_listed_at_once(directory):
 def test_what_fits_is_accepted(directory):
     expected = {"temperatures": (1.0, 2.0), "config": MANIFEST.config}
     reader = open_cache(directory, expect=expected)
-    assert len(reader) == MANIFEST.num_records
+    assert len(reader) == MANIFEST.num_prompts
     assert reader.manifest.temperatures == (1.0, 2.0)
 
 
@@ -146,7 +146,7 @@ def test_another_schema_is_refused_before_its_fields_are_read(directory):
     path = directory / "manifest.json"
     values = unseal(path.read_bytes(), path)
     path.write_bytes(seal({**values, "schema_version": 99, "new_field": 1}))
-    with pytest.raises(CacheMismatchError, match="schema_version: got 99, expected 3"):
+    with pytest.raises(CacheMismatchError, match="schema_version: got 99, expected 4"):
         open_cache(directory)
 
 

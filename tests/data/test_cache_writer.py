@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -240,6 +241,7 @@ class TestRejected:
     """Prompts whose answers are not kept leave no record, and are counted."""
 
     KEPT = (1, 2, 9)  # the second shard is empty
+    REJECTED = (("keep", "loop"), ("reason", "copy"))
 
     def write(self, directory):
         records = make_records(MANIFEST)
@@ -250,7 +252,7 @@ class TestRejected:
                 if index in self.KEPT:
                     builder.add(index - writer.shard_range(shard)[0], records[index])
                 else:
-                    builder.reject("loop" if index < 8 else "copy")
+                    builder.reject(*self.REJECTED[index >= 8])
             builder.finish()
         return writer
 
@@ -269,18 +271,22 @@ class TestRejected:
 
     def test_counts_come_from_the_shards_and_outlive_a_resume(self, tmp_path):
         writer = self.write(tmp_path)
-        assert writer.counts() == {"kept": 3, "loop": 6, "copy": 1}
+        kept = Counter(make_record(index, MANIFEST).kind for index in self.KEPT)
+        of_kept = {kind: {"kept": number} for kind, number in kept.items()}
+        assert writer.counts() == of_kept | {"keep": {"loop": 6}, "reason": {"copy": 1}}
         (tmp_path / MANIFEST.shard_name(0)).unlink()
         with pytest.raises(FileNotFoundError):
             writer.counts()
         assert self.write(tmp_path).counts() == writer.counts()
         entries = writer.finish().shards
-        assert [entry.rejected for entry in entries] == [{"loop": 2}, {"loop": 4}, {"copy": 1}]
+        assert [entry.rejected for entry in entries] == [
+            {"keep": {"loop": 2}}, {"keep": {"loop": 4}}, {"reason": {"copy": 1}},
+        ]  # fmt: skip
 
     def test_each_prompt_is_kept_or_rejected(self, tmp_path):
         builder = CacheWriter(tmp_path, MANIFEST).begin_shard(0)
         builder.add(0, make_record(0, MANIFEST))
-        builder.reject("loop")
+        builder.reject("keep", "loop")
         with pytest.raises(ValueError, match="got 1 records and 1 rejected prompts, expected 4"):
             builder.finish()
 
@@ -288,7 +294,7 @@ class TestRejected:
         manifest = make_manifest(num_prompts=1)
         writer = CacheWriter(tmp_path, manifest)
         builder = writer.begin_shard(0)
-        builder.reject("empty")
+        builder.reject("keep", "empty")
         builder.finish()
         with pytest.raises(CacheError, match="holds no record"):
             writer.finish()
@@ -300,5 +306,5 @@ def test_shards_of_an_earlier_schema_are_refused(tmp_path):
     values = unseal(log.read_bytes(), log)
     del values["rejected"]
     log.write_bytes(seal(values | {"plan": values["plan"] | {"schema_version": 2}}))
-    with pytest.raises(CacheMismatchError, match="schema_version: got 2, expected 3"):
+    with pytest.raises(CacheMismatchError, match="schema_version: got 2, expected 4"):
         CacheWriter(tmp_path, MANIFEST)

@@ -80,6 +80,16 @@ def packed(readers, rows=2, *, seq=9, scored=5, epochs=1, seed=SEED, **options):
     )
 
 
+def test_what_fits_into_no_row_is_left_out_and_counted(readers):
+    for short in ({"seq": 3}, {"seq": 3, "scored": 2}):
+        batches = packed(readers, rows=1, epochs=2, **short)
+        assert (len(batches), batches.num_sequences, batches.num_too_long) == (2, 1, 1)
+        for step in range(2):
+            assert batches[step]["tokens"].tolist() == [[21, 22, 23]]
+    with pytest.raises(ValueError, match="none of the 2 sequences fits .* the shortest has 3 tok"):
+        packed(readers, seq=2)
+
+
 def test_rows_written_out(readers):
     batches = packed(readers, calibrate_answers=False, temperatures=(2.0, 1.0))
     assert (len(batches), batches.num_sequences) == (1, 2)

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentidistill_jax.evaluation.metrics import (
+    area_under_curve,
     label_counts,
     label_scores,
     tuple_counts,
@@ -94,3 +95,17 @@ def test_no_prediction_has_precision_one_and_f1_zero():
 def test_tuple_counts_check_their_input():
     with pytest.raises(ValueError, match="1 gold sentences but 0 predicted"):
         tuple_counts([[FOOD]], [])
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=1, max_size=20))
+def test_area_under_the_curve_counts_pairs_in_the_right_order(sentences):
+    scores = np.array([score for score, _ in sentences], np.float64)
+    is_positive = np.array([positive for _, positive in sentences])
+    pairs = [
+        (1.0 if above > below else 0.5 if above == below else 0.0)
+        for above in scores[is_positive]
+        for below in scores[~is_positive]
+    ]
+    found = area_under_curve(scores, is_positive)
+    assert found == (pytest.approx(np.mean(pairs)) if pairs else None)
+    assert area_under_curve(scores + 7, is_positive) == found

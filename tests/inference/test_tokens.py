@@ -8,7 +8,15 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from sentidistill_jax.inference.tokens import encode, encode_prompt, label_ids, line_ends
+from sentidistill_jax.inference.tokens import (
+    encode,
+    encode_chat,
+    encode_prompt,
+    label_ids,
+    line_ends,
+    special_ids,
+    turn_ends,
+)
 
 _WORDS = ("<s>", "good", "bad", "so", "a", "film", "is", ":")
 
@@ -49,3 +57,34 @@ def test_a_line_ends_with_any_token_that_ends_in_a_newline():
     tokenizer = byte_tokenizer(["oneĊ", "twoĊs"])
     texts = [tokenizer.decode([token]) for token in line_ends(tokenizer)]
     assert sorted(texts) == ["\n", " one\n", " two\n"]
+
+
+_TEMPLATE = (
+    "{% for one in messages %}<|{{ one.role }}|>{{ one.content }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+_MARKS = ("<|user|>", "<|assistant|>", "<|end|>")
+
+
+@pytest.fixture(scope="module")
+def chat():
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": list(_MARKS)})
+    tokenizer.chat_template = _TEMPLATE
+    return tokenizer
+
+
+class TestChat:
+    def test_a_message_stands_in_the_template(self, chat):
+        tokens = encode_chat(chat, "So?")
+        assert chat.decode(tokens) == "<|user|>So?<|end|>\n<|assistant|>"
+        assert len(tokens) == 3 + len("So?\n")  # each mark is one token
+        with pytest.raises(ValueError, match="a chat needs a tokenizer with a chat template"):
+            encode_chat(byte_tokenizer(), "So?")
+
+    def test_a_turn_ends_with_what_the_template_puts_after_an_answer(self, chat):
+        assert chat.convert_ids_to_tokens(sorted(turn_ends(chat))) == ["<|end|>"]
+        assert turn_ends(byte_tokenizer()) == set()
+
+    def test_marks_and_padding_are_special(self, chat):
+        assert {chat.decode([one]) for one in special_ids(chat)} == {*_MARKS, "<pad>"}

@@ -10,7 +10,7 @@ from helpers import byte_tokenizer, random_model
 
 from sentidistill_jax.cli import main
 from sentidistill_jax.corpus.records import write_records
-from sentidistill_jax.corpus.user_texts import UserText
+from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText
 from sentidistill_jax.export import export
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.stages.report import against
@@ -73,6 +73,8 @@ def test_evaluate_against_another_models_scores(tmp_path, monkeypatch, capsys):
         for at, gold in enumerate(GOLD)
     ]
     write_records(run / "texts" / "held_out.jsonl", texts, UserText)
+    train = [UnlabelledText("in0", "movie", "Another text.")]
+    write_records(run / "texts" / "train.jsonl", train, UnlabelledText)
     (tmp_path / "config.py").write_text(CONFIG)
 
     def evaluate(name, *flags):

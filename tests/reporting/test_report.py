@@ -119,6 +119,17 @@ def test_calibrated_variants_have_rows_of_their_own(tmp_path):
     assert "atsa_rest16, lenient" in page and "atsa_rest16, lenient, both" not in page
 
 
+def test_auc_stands_beside_f1_where_it_is_known(tmp_path):
+    lines = label_lines("held_out/reviews", [0, 1], [0, 1])
+    for name, more in (("with", {"auc": 0.8125}), ("without", {})):
+        write_model(tmp_path, name, {"held_out/reviews": scores_of(lines, **more)})
+    text = report([tmp_path], tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    (known,) = (line for line in text.splitlines() if "AUC" in line)
+    assert "| with " in known and "AUC 81.2" in known
+    assert page.count("AUC 81.2") == 1
+
+
 def test_the_best_of_a_row_is_marked_where_there_is_a_choice(tmp_path):
     for name, f1 in (("low", 0.5), ("high", 0.75)):
         write_model(tmp_path / "both", name, {SET: {"f1": f1, "metric": "macro_f1"}})

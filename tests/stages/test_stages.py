@@ -18,7 +18,8 @@ from sentidistill_jax.corpus.task import Demonstration
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText
 from sentidistill_jax.data.teacher_cache import CacheMismatchError, ShardBuilder, open_cache
 from sentidistill_jax.export import export
-from sentidistill_jax.models.load import load_tokenizer, tokenizer_fingerprint
+from sentidistill_jax.inference.local_model import LocalModel
+from sentidistill_jax.models.load import load_model, load_tokenizer, tokenizer_fingerprint
 from sentidistill_jax.settings import Config, take_whole
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.stages import corpus, evaluate
@@ -362,7 +363,7 @@ class TestStudents:
 
     def test_nothing_is_written_when_a_size_is_wrong(self, config, cached):
         config.data.seq_length = 4
-        with pytest.raises(ValueError, match="seq_length=4 is too small"):
+        with pytest.raises(ValueError, match="fits into seq_length=4"):
             train_student(config, cached)
         assert not cached.student("knowdist").exists()
 
@@ -383,6 +384,32 @@ class TestEvaluate:
         for line in lines:
             likeliest = ("positive", "negative")[int(np.argmax(line["logprobs"]))]
             assert line["predicted"] == likeliest
+
+    def test_a_student_is_calibrated_on_training_texts_as_the_teacher_is(self, config, workdir):
+        evaluate.evaluate_student("before", config, workdir)
+        margins = {}
+        for name in ("before", "before-calibrated"):
+            directory = workdir.evaluation(name)
+            lines = (directory / "predictions.jsonl").read_text().splitlines()
+            logprobs = np.array([json.loads(line)["logprobs"] for line in lines])
+            margins[name] = logprobs[:, 0] - logprobs[:, 1]
+            scores = json.loads((directory / "scores.json").read_text())["sets"]
+            assert scores["held_out/reviews"]["auc"] == (margins[name][0] > margins[name][1])
+        # The average probability of a label over the training texts becomes one half.
+        mesh = make_mesh(config.mesh)
+        loaded = load_model(config.student.source, mesh, dtype=np.dtype("float32"))
+        model = LocalModel.on_mesh(loaded, mesh)
+        texts = read_records(workdir.texts / "train.jsonl", UnlabelledText)
+        scores = evaluate.zero_shot(model, "again")(texts)
+        (moved, same) = margins["before-calibrated"] - margins["before"]
+        assert moved == pytest.approx(same, abs=1e-4) and abs(moved) > 1e-3
+        shares = 1 / (1 + np.exp(-(scores[:, 0] - scores[:, 1] + moved)))
+        assert shares.mean() == pytest.approx(0.5, abs=1e-3)
+
+    def test_without_calibration_texts_a_student_is_scored_as_it_is(self, config, workdir):
+        config.evaluation.calibration_texts = 0
+        evaluate.evaluate_student("before", config, workdir)
+        assert [path.name for path in (workdir.root / "evaluation").iterdir()] == ["before"]
 
     def test_finished_scores_are_kept_and_never_taken_for_anothers(
         self, config, workdir, monkeypatch

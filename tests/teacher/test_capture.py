@@ -22,7 +22,10 @@ from sentidistill_jax.teacher.capture import capture
 PROMPTS = [Prompt("knowdist", "analyse/target", f"id{n}", f"{n}?", f"{n}?") for n in range(10)]
 MANIFEST = make_manifest(len(PROMPTS))  # shards for 3, 3, 3 and 1 prompts
 REJECTED = {1: "loop", 3: "empty", 4: "loop", 5: "copy", 8: "loop"}  # all of the second shard
-COUNTS = {"kept": 5, "loop": 3, "empty": 1, "copy": 1}
+COUNTS = {
+    "analyse/target": {"loop": 3, "empty": 1, "copy": 1},
+    **{f"of {number}": {"kept": 1} for number in range(10) if number not in REJECTED},
+}
 
 
 class Stopped(Exception):
@@ -70,7 +73,8 @@ def test_records_are_those_of_the_kept_prompts_in_their_order(whole, tmp_path):
     reader = open_cache(tmp_path / "whole")
     assert [record.kind for record in reader] == [f"of {n}" for n in (0, 2, 6, 7, 9)]
     assert [entry.num_records for entry in reader.manifest.shards] == [2, 0, 2, 1]
-    assert [dict(entry.rejected) for entry in reader.manifest.shards] == [
+    rejected = [entry.rejected for entry in reader.manifest.shards]
+    assert [dict(of_shard.get("analyse/target", {})) for of_shard in rejected] == [
         {"loop": 1}, {"empty": 1, "loop": 1, "copy": 1}, {"loop": 1}, {},
     ]  # fmt: skip
     assert not verify(tmp_path / "whole").problems

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import TINY, byte_tokenizer, make_manifest, random_model
-from reciting_model import WORDS, reciting_model
+from reciting_model import END, WORDS, reciting_model
 
 from sentidistill_jax.corpus import icldist
 from sentidistill_jax.corpus.records import Prompt
@@ -18,9 +18,10 @@ from sentidistill_jax.inference.local_model import LocalModel
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.teacher import local_answers
-from sentidistill_jax.teacher.annotate import Annotation
+from sentidistill_jax.teacher.annotate import Annotation, Annotator
 from sentidistill_jax.teacher.answers import CaptureJob
-from sentidistill_jax.teacher.local_answers import LocalAnswers
+from sentidistill_jax.teacher.local_answers import LocalAnswers, LocalTextAnswers
+from sentidistill_jax.teacher.sentiment_check import SentimentCheck
 
 TOKENIZER = byte_tokenizer(["positive", "negative", "A", "B"])
 LENGTH = 256  # tokens that the plain forward pass is padded to
@@ -77,9 +78,10 @@ def log_softmax(logits):
     return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
 
 
-def records_of(model, prompts, manifest=None, job=JOB) -> list[Any]:
+def records_of(model, prompts, manifest=None, job=JOB, sentiment=None) -> list[Any]:
     """What becomes of each answer: its record, or why there is none."""
-    answers = LocalAnswers(model, job, manifest or make_manifest(len(prompts)))
+    manifest = manifest or make_manifest(len(prompts))
+    answers = LocalAnswers(model, job, manifest, sentiment=sentiment)
     found = {index: answer.outcome() for index, answer in answers.answers(prompts)}
     assert sorted(found) == list(range(len(prompts)))
     return [found[index] for index in range(len(prompts))]
@@ -319,14 +321,107 @@ def test_sampled_answers_do_not_depend_on_their_neighbours(model):
     assert len({tuple(record.tokens[record.completion_start :]) for record in together}) > 1
 
 
+def reciting(after, says=None):
+    mesh = make_mesh({}, jax.devices()[:1])
+    loaded = reciting_model(after) if says is None else reciting_model(after, says)
+    return LocalModel.on_mesh(loaded, mesh, tokens_per_batch=1024)
+
+
+def completion_of(model, record):
+    return model.tokenizer.decode(record.tokens[record.completion_start :])
+
+
+ASKED = Prompt("knowdist", "analyse/target", "id0", "What?", "What?")
+LONGER = dataclasses.replace(JOB, sampling=SamplingConfig(max_new_tokens=8))
+SENTENCE = f" {' '.join(WORDS)}"
+
+
 def test_an_answer_is_filtered_as_it_comes(model):
     """A random model writes nothing worth learning, and a sentence is worth it if it ends."""
-    prompt = Prompt("knowdist", "analyse/target", "id0", "What?", "What?")
-    assert records_of(model, [prompt]) == ["empty"]
+    assert records_of(model, [ASKED]) == ["empty"]
+    says = reciting("?")
+    assert records_of(says, [ASKED]) == ["cut_off"]  # before its newline
+    (record,) = records_of(says, [ASKED], job=LONGER)
+    assert completion_of(says, record) == f"{SENTENCE}\n"
+
+
+@pytest.mark.parametrize("mode", ["top_k", "sampled"])
+@pytest.mark.parametrize("says", [f"{SENTENCE}{END} positive\n", f"{SENTENCE}\n{END} positive"])
+def test_an_answer_ends_where_the_teacher_ends_its_turn(says, mode):
+    """Its mark is not learnt: what the student writes ends with a newline."""
+    changes: dict[str, Any] = {"num_draws": 5, "temperatures": (1.0,)} if mode == "sampled" else {}
+    manifest = make_manifest(1, mode=mode, **changes)
+    model = reciting("?", says)
+    (record,) = records_of(model, [ASKED], manifest, LONGER)
+    assert completion_of(model, record) == f"{SENTENCE}\n"
+    *_, newline = record.tokens
+    likeliest = record.targets.ids[-record.targets.counts[-1] :][
+        record.targets.logprobs[-record.targets.counts[-1] :].argmax()
+    ]
+    assert likeliest == newline
+    assert len(record.targets.counts) == len(WORDS) + 1 == len(record.targets.tail_logprobs)
+    answers = LocalTextAnswers(model, LONGER, TOKENIZER)
+    ((_, text),) = answers.answers([ASKED])
+    record = text.outcome()
+    assert not isinstance(record, str)
+    assert TOKENIZER.decode(record.tokens) == f"What?{SENTENCE}\n"
+
+
+def test_a_special_token_inside_of_an_answer_is_not_learnt():
+    other = dataclasses.replace(JOB, sampling=SamplingConfig(max_new_tokens=9))
+    model = reciting("?", f" a warm and<pad>{END}")
+    assert records_of(model, [ASKED], job=other) == ["special_token"]
+
+
+def test_only_an_answer_of_several_lines_goes_on_after_a_newline():
+    lines = dataclasses.replace(ASKED, multi_line=True)
+    model = reciting("?", f" a warm and\n witty film{END} positive")
+    one, several = records_of(model, [ASKED, lines], job=LONGER)
+    assert completion_of(model, one) == " a warm and\n"
+    assert completion_of(model, several) == " a warm and\n witty film\n"
+
+
+def test_a_chat_is_asked_through_the_template():
+    model = reciting(":", f"{SENTENCE}{END}")
+    chat = dataclasses.replace(ASKED, chat=True)
+    plain, record = records_of(model, [ASKED, chat], job=LONGER)
+    assert isinstance(plain, str)  # without the template nothing makes the model talk
+    assert completion_of(model, record) == f"{SENTENCE}\n"
+    assert model.tokenizer.decode(record.tokens[: record.completion_start]) == "What?"
     mesh = make_mesh({}, jax.devices()[:1])
-    reciting = LocalModel.on_mesh(reciting_model("?"), mesh, tokens_per_batch=1024)
-    assert records_of(reciting, [prompt]) == ["cut_off"]  # before its newline
-    longer = dataclasses.replace(JOB, sampling=SamplingConfig(max_new_tokens=8))
-    (record,) = records_of(reciting, [prompt], job=longer)
-    completion = reciting.tokenizer.decode(record.tokens[record.completion_start :])
-    assert completion == f" {' '.join(WORDS)}\n"
+    untuned = LocalModel.on_mesh(random_model(mesh, TOKENIZER), mesh, tokens_per_batch=1024)
+    with pytest.raises(ValueError, match="a chat needs a tokenizer with a chat template"):
+        records_of(untuned, [chat])
+
+
+def test_each_answer_keeps_to_its_own_budget():
+    """A neighbour's budget changes nothing: alone each answer is the same."""
+    model = reciting("?")
+    tight = dataclasses.replace(ASKED, max_new_tokens=5)
+    wide = dataclasses.replace(ASKED, max_new_tokens=6)
+    cut, record = records_of(model, [tight, wide])
+    assert [cut] == records_of(model, [tight]) == ["cut_off"]
+    (alone,) = records_of(model, [wide])
+    assert completion_of(model, record) == f"{SENTENCE}\n"
+    np.testing.assert_array_equal(record.targets.ids, alone.targets.ids)
+    np.testing.assert_array_equal(record.targets.logprobs, alone.targets.logprobs)
+
+
+def test_a_rewritten_text_of_another_sentiment_than_asked_for_is_not_learnt():
+    """The offsets make every text positive, and the user text was found to be negative."""
+    model = reciting("?")
+    check = SentimentCheck(
+        Annotator(model, "sentiment", k_shot=0, draws=1), np.array([[9.0, -9.0]]), ANNOTATIONS
+    )
+    keep, flip, unknown = (
+        dataclasses.replace(ASKED, kind=kind, text_id=text_id)
+        for kind, text_id in (
+            ("rewrite/keep", "id0"),
+            ("rewrite/flip", "id0"),
+            ("rewrite/keep", "x"),
+        )
+    )
+    job = dataclasses.replace(LONGER, texts={**JOB.texts, "x": "Nobody labelled this."})
+    found = records_of(model, [keep, flip, unknown, ASKED], job=job, sentiment=check)
+    assert found[0] == "wrong_sentiment"
+    assert [completion_of(model, record) for record in found[1:]] == [f"{SENTENCE}\n"] * 3

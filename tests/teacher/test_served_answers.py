@@ -1,5 +1,7 @@
 """What a served teacher leaves in its cache, against the function that the server computes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from helpers import byte_tokenizer, make_manifest
@@ -12,11 +14,13 @@ from sentidistill_jax.corpus.user_texts import UnlabelledText
 from sentidistill_jax.data.teacher_cache import open_cache, verify
 from sentidistill_jax.endpoint.client import Endpoint
 from sentidistill_jax.endpoint.journal import Journal
+from sentidistill_jax.endpoint.model import EndpointModel
 from sentidistill_jax.endpoint.settings import EndpointError, EndpointSettings
 from sentidistill_jax.inference.sampling import SamplingConfig
-from sentidistill_jax.teacher.annotate import Annotation
+from sentidistill_jax.teacher.annotate import Annotation, Annotator
 from sentidistill_jax.teacher.answers import CaptureJob
 from sentidistill_jax.teacher.capture import capture
+from sentidistill_jax.teacher.sentiment_check import SentimentCheck
 from sentidistill_jax.teacher.served_answers import ServedAnswers
 
 TOKENIZER = byte_tokenizer(["positive", "negative"])
@@ -53,18 +57,21 @@ COMPUTED = Prompt(
     teacher_prompt="Text: x\nLong?",
 )  # fmt: skip
 PROMPTS = (FREE, SHOTS, BARE, COMPUTED)
+COUNTS = {  # of these and DULL
+    "analyse/target": {"kept": 1, "empty": 1}, "length": {"kept": 1}, "sentiment": {"kept": 2},
+}  # fmt: skip
 
 
 def encode(text):
     return TOKENIZER(text)["input_ids"]
 
 
-def answers_of(server, journal, **settings):
+def answers_of(server, journal, *, sentiment=None, **settings):
     journal = journal if isinstance(journal, Journal) else Journal(journal)
     settings = {"api_key_env": "", "retries": 0, "top_logprobs": 8} | settings
     job = CaptureJob({"id0": TEXT.text}, ANNOTATIONS, SamplingConfig(max_new_tokens=40), seed=0)
     endpoint = Endpoint(EndpointSettings(server.url, **settings), journal)
-    return ServedAnswers(endpoint, TOKENIZER, job, top_k=TOP_K)
+    return ServedAnswers(endpoint, TOKENIZER, job, top_k=TOP_K, sentiment=sentiment)
 
 
 def write(answers, prompts, directory, **changes):
@@ -114,7 +121,7 @@ def test_lists_of_every_style_become_the_models_distributions(style, tmp_path):
     assert asked == 3 + 2 + (2 if style == "vllm" else 1 + 2 + 3)
     records, counts = write(answers, [*PROMPTS, DULL], tmp_path / "cache")  # the server is gone
     assert list(records) == [prompt.id for prompt in PROMPTS]
-    assert counts == {"kept": 4, "empty": 1}
+    assert counts == COUNTS
 
     assert_is_the_model(records[FREE.id], FREE, " a warm and witty film\n", {})
     assert records[FREE.id].labels is None
@@ -139,7 +146,7 @@ def test_without_lists_the_text_alone_is_kept(tmp_path):
         answers.ask([*PROMPTS, DULL])
         assert len(server.asked) == 2 + 2  # probes, and what only the teacher can answer
     records, counts = write(answers, [*PROMPTS, DULL], tmp_path / "cache", mode="text")
-    assert counts == {"kept": 4, "empty": 1}
+    assert counts == COUNTS
     for prompt, completion in ((FREE, " a warm and witty film\n"), (COMPUTED, " no\n")):
         record = records[prompt.id]
         np.testing.assert_array_equal(record.tokens, encode(prompt.prompt + completion))
@@ -223,3 +230,45 @@ def test_the_fingerprint_is_what_the_server_calls_itself_and_was_asked(tmp_path)
     assert len(set(prints.values())) == 3
     with serving(MODEL) as server:
         assert answers_of(server, tmp_path / "d").fingerprint == prints["a"]
+
+
+def test_a_rewritten_text_of_another_sentiment_than_asked_for_is_not_learnt(tmp_path):
+    """The offsets make every text positive, and the user text was found to be negative."""
+    keep, flip = (dataclasses.replace(FREE, kind=f"rewrite/{what}") for what in ("keep", "flip"))
+    journal = Journal(tmp_path / "journal.jsonl")
+    with serving(MODEL) as server:
+        settings = EndpointSettings(server.url, api_key_env="", retries=0, top_logprobs=8)
+        annotator = Annotator(EndpointModel(settings, journal), "sentiment", k_shot=0, draws=1)
+        check = SentimentCheck(annotator, np.array([[99.0, -99.0]]), ANNOTATIONS)
+        answers = answers_of(server, journal, sentiment=check)
+        answers.ask([keep, flip])
+    records, counts = write(answers, [keep, flip], tmp_path / "cache")
+    assert list(records) == [flip.id]
+    assert counts == {"rewrite/flip": {"kept": 1}, "rewrite/keep": {"wrong_sentiment": 1}}
+
+
+def test_a_chat_is_not_had_with_a_server_of_completions(tmp_path):
+    with serving(MODEL) as server:
+        answers = answers_of(server, tmp_path / "journal.jsonl")
+        with pytest.raises(ValueError, match="knowdist.style='chat' are messages"):
+            answers.ask([dataclasses.replace(FREE, chat=True)])
+
+
+@pytest.mark.parametrize("style", ["lists", "vllm"])
+@pytest.mark.parametrize("between", ["", "\n"])
+def test_an_answer_ends_where_the_teacher_ends_its_turn(style, between, tmp_path):
+    """Its mark is not learnt: what the student writes ends with a newline."""
+    said = f" a warm and{between} witty film"
+    model = ToyModel(TOKENIZER, (f"{said}<pad>",), end="<pad>")
+    prompt = dataclasses.replace(FREE, multi_line=bool(between), max_new_tokens=30)
+    with serving(model) as server:
+        server.style = style
+        answers = answers_of(server, tmp_path / "journal.jsonl")
+        answers.ask([prompt])
+        asked = next(body for body in server.asked if body["max_tokens"] == 30)
+        assert ("stop" in asked) == (not between)
+    records, _ = write(answers, [prompt], tmp_path / "cache")
+    record = records[prompt.id]
+    assert TOKENIZER.decode(record.tokens[record.completion_start :]) == f"{said}\n"
+    assert record.targets.counts[-1] == 1 and record.targets.counts[-2] == TOP_K
+    assert record.targets.ids[-1] == record.tokens[-1] == encode("\n")[0]

@@ -5,8 +5,8 @@ import pytest
 from sentidistill_jax.teacher.settings import TeacherSettings
 
 LOCAL = {
-    "source": "a", "dtype": "float32", "tokens_per_batch": 8, "per_process": True,
-    "endpoint": {"base_url": ""},
+    "source": "a", "dtype": "float32", "tokens_per_batch": 8, "max_num_seqs": 4,
+    "per_process": True, "endpoint": {"base_url": ""},
 }  # fmt: skip
 SERVED = LOCAL | {"endpoint": {"base_url": "http://here:1/v1", "model": "m"}}
 

@@ -284,8 +284,8 @@ class TestNonFiniteLoss:
     ("section", "changes", "error", "message"),
     [
         ("data", {"global_batch_size": 3, "micro_batches": 2}, ValueError, "multiple of 2.*try 4"),
-        ("data", {"seq_length": 7}, ValueError, "seq_length=7 is too small: sequence 0 needs 8"),
-        ("data", {"scored_length": 3}, ValueError, "scored_length=3 .* sequence 0 needs 4"),
+        ("data", {"seq_length": 7}, ValueError, "fits into seq_length=7 .* has 8 tokens"),
+        ("data", {"scored_length": 3}, ValueError, "scored_length=3: .* fewest scored are 4"),
         ("optimizer", {"name": "sgdd"}, ValueError, "optimizer.name='sgdd' must be one of"),
         ("optimizer", {"schedule": "steps"}, ValueError, "schedule='steps' must be one of"),
         (

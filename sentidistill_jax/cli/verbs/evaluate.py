@@ -2,7 +2,8 @@
 
 --model names what is scored: a trained student (students/NAME), a Hugging Face directory, a GGUF
 file, an embedded model, "endpoint" for the served model of --config.teacher.endpoint, or "teacher"
-for the few-shot teacher of the config, loaded or served. SentiBench is scored
+for the few-shot teacher of the config, loaded or served. Held-out texts are scored raw and, for the
+teacher and models loaded here, calibrated, under NAME-calibrated. SentiBench is scored
 where SENTIBENCH_DIR names its files; an interrupted evaluation goes on after the last data set.
 --against=NAME also tests whether the model differs from another one that was evaluated.
 """

@@ -18,7 +18,7 @@ import numpy as np
 from sentidistill_jax import __version__
 from sentidistill_jax.data.teacher_cache.records import KEY_BYTES, CacheRecord
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MANIFEST_NAME = "manifest.json"
 MODES = ("top_k", "top_p", "sampled")
 TEXT_MODE = "text"  # a teacher that gave its text alone: no choice, but what is found
@@ -47,7 +47,7 @@ class ShardEntry:
     sha256: str  # of the shard file
     log_sha256: str  # of the shard's log, which holds its keys and lengths
     num_records: int
-    rejected: Mapping[str, int]  # reason -> prompts of the shard whose answers were not kept
+    rejected: Mapping[str, Mapping[str, int]]  # kind -> reason -> prompts without a record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,7 +247,7 @@ class ShardLog:
     lengths: np.ndarray  # int32 [records], tokens
     completion_lengths: np.ndarray  # int32 [records]
     keys: np.ndarray  # uint8 [records, KEY_BYTES]
-    rejected: Mapping[str, int]  # reason -> prompts of the shard whose answers were not kept
+    rejected: Mapping[str, Mapping[str, int]]  # kind -> reason -> prompts without a record
 
     @classmethod
     def of(
@@ -256,7 +256,7 @@ class ShardLog:
         shard: int,
         file: pathlib.Path,
         records: Sequence[RecordSummary],
-        rejected: Mapping[str, int],
+        rejected: Mapping[str, Mapping[str, int]],
     ) -> "ShardLog":
         """Describes the shard that `file` holds."""
         kinds = tuple(sorted({record.kind for record in records}))
@@ -271,7 +271,7 @@ class ShardLog:
             lengths=np.array([record.length for record in records], np.int32),
             completion_lengths=np.array([r.completion_length for r in records], np.int32),
             keys=np.frombuffer(b"".join(r.key for r in records), np.uint8).reshape(-1, KEY_BYTES),
-            rejected=dict(rejected),
+            rejected={kind: dict(rejected[kind]) for kind in sorted(rejected)},
         )
 
     def to_bytes(self) -> bytes:

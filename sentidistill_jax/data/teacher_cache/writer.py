@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 
@@ -97,18 +97,21 @@ class CacheWriter:
             builder.add(index, record)
         builder.finish()
 
-    def counts(self) -> Counter[str]:
-        """Prompts of the shards that are there: `kept`, and those that are not by reason.
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Prompts of the shards that are there, by kind: `kept`, and those that are not by reason.
 
         Raises:
           FileNotFoundError: If a shard is missing.
           CacheError: If the log of one is damaged.
         """
-        counts: Counter[str] = Counter()
+        counts: dict[str, Counter[str]] = defaultdict(Counter)
         for shard in range(self.manifest.num_shards):
             log = read_log(self.directory / self.manifest.shard_name(shard))
-            counts.update(log.rejected, kept=len(log.lengths))
-        return counts
+            for kind_id in log.kind_ids:
+                counts[log.kinds[kind_id]]["kept"] += 1
+            for kind, reasons in log.rejected.items():
+                counts[kind].update(reasons)
+        return {kind: dict(counts[kind]) for kind in sorted(counts)}
 
     def finish(self) -> CacheManifest:
         """Writes the manifest; called by one process, after all have written their shards.
@@ -188,7 +191,7 @@ class ShardBuilder:
         self._start, stop = writer.shard_range(shard)
         self._encoded: list[bytes | None] = [None] * (stop - self._start)
         self._summaries: list[RecordSummary | None] = [None] * (stop - self._start)
-        self._rejected: Counter[str] = Counter()
+        self._rejected: dict[str, Counter[str]] = defaultdict(Counter)
 
     def add(self, index: int, record: CacheRecord) -> None:
         """Checks and encodes a record.
@@ -204,9 +207,9 @@ class ShardBuilder:
         self._encoded[index] = encode_record(record, self._codec)
         self._summaries[index] = RecordSummary.of(record)
 
-    def reject(self, reason: str) -> None:
-        """Counts a prompt of the shard that has no record."""
-        self._rejected[reason] += 1
+    def reject(self, kind: str, reason: str) -> None:
+        """Counts a prompt of the shard, of some perspective or task, that has no record."""
+        self._rejected[kind][reason] += 1
 
     def finish(self) -> None:
         """Writes the shard and its log, replacing them if they are there.
@@ -216,9 +219,10 @@ class ShardBuilder:
         """
         encoded = [data for data in self._encoded if data is not None]
         summaries = [summary for summary in self._summaries if summary is not None]
-        if len(encoded) + self._rejected.total() != len(self._encoded):
+        rejected = sum(reasons.total() for reasons in self._rejected.values())
+        if len(encoded) + rejected != len(self._encoded):
             raise ValueError(
-                f"shard {self._shard} got {len(encoded)} records and {self._rejected.total()}"
+                f"shard {self._shard} got {len(encoded)} records and {rejected}"
                 f" rejected prompts, expected {len(self._encoded)} in all; add or reject each once."
             )
 
