@@ -168,7 +168,14 @@ def test_a_task(follow):
     assert prompt.prompt.endswith("\n\nMessage: A gem.\nTone:")
     assert prompt.label_words == (" polite", " rude")
     assert {one.label for one in shown} == {"polite", "rude"}  # as evenly as can be
-    drawn = build_icldist([TEXT], seed=0, tasks={"politeness": 1.0}, labels={})
+    drawn = build_icldist(
+        [TEXT],
+        seed=0,
+        count=1,
+        bare_fraction=0,
+        tasks={"politeness": 1.0},
+        labels={"politeness": {"t1": "polite"}},
+    )
     assert [one.kind for one in drawn] == ["politeness"]
 
 

@@ -40,10 +40,12 @@ def blocks(request, monkeypatch):
 @pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("window", [None, 1, 4, 9])
 @pytest.mark.parametrize("softcap", [None, 0.7])
-@pytest.mark.parametrize("prefix_tokens", [None, 0, 3, 8])
+@pytest.mark.parametrize(
+    ("prefix_tokens", "prefixes"), [(None, 1), (0, 1), (3, 1), (8, 1), (3, 2), (8, 2)]
+)
 @pytest.mark.parametrize(("used", "reach"), [(0, 0), (7, 7), (16, 16), (21, 9), (21, 16)])
 def test_own_tokens_cache_and_prefix_are_mixed_by_one_softmax(
-    window, softcap, prefix_tokens, used, reach
+    window, softcap, prefix_tokens, prefixes, used, reach
 ):
     query = _random(_ROWS, _QUERIES, _HEADS, _GROUPS, _DIM, seed=1)
     key, value = (_random(_ROWS, _HEADS, _QUERIES, _DIM, seed=seed) for seed in (2, 3))
@@ -60,19 +62,25 @@ def test_own_tokens_cache_and_prefix_are_mixed_by_one_softmax(
         jnp.asarray(stacks[0]), jnp.asarray(stacks[1]), jnp.asarray(places), jnp.int32(used),
         jnp.int32(reach),
     )  # fmt: skip
-    prefix, before = None, [np.zeros((1, _HEADS, 0, _DIM), np.float32)] * 2
+    prefix, before = None, [np.zeros((_ROWS, _HEADS, 0, _DIM), np.float32)] * 2
     if prefix_tokens is not None:
-        held = [_random(_LAYERS, 1, _HEADS, 8, _DIM, seed=seed) for seed in (6, 7)]
+        # As many beginnings as there are rows, or one for all; what they hold ends at slot 8.
+        held = [_random(_LAYERS, prefixes, _HEADS, 12, _DIM, seed=seed) for seed in (6, 7)]
+        held_at = np.full((prefixes, 12), EMPTY)
+        held_at[:, 8 - prefix_tokens : 8] = np.arange(prefix_tokens)
         key_stack, value_stack = map(jnp.asarray, held)
-        prefix = SharedPrefix(key_stack, value_stack, jnp.int32(prefix_tokens))
-        before = [stack[_LAYER][:, :, :prefix_tokens] for stack in held]
+        prefix = SharedPrefix(key_stack, value_stack, jnp.asarray(held_at), jnp.int32(8))
+        before = [
+            np.repeat(stack[_LAYER][:, :, 8 - prefix_tokens : 8], _ROWS // prefixes, axis=0)
+            for stack in held
+        ]
     got = attend_cached(
         jnp.asarray(query), jnp.asarray(key), jnp.asarray(value), jnp.asarray(positions),
         layer=jnp.int32(_LAYER), cache=cache, prefix=prefix, scale=_SCALE,
         window=None if window is None else jnp.int32(window), softcap=softcap,
     )  # fmt: skip
     keys, values = (
-        np.concatenate([np.repeat(beginning, _ROWS, axis=0), stack[_LAYER], own], axis=2)
+        np.concatenate([beginning, stack[_LAYER], own], axis=2)
         for beginning, stack, own in zip(before, stacks, (key, value), strict=True)
     )
     everywhere = np.concatenate([np.tile(np.arange(start), (_ROWS, 1)), places, positions], axis=1)

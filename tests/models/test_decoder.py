@@ -100,7 +100,7 @@ def test_a_shared_prefix_equals_the_full_forward_pass(forward, tokens, config):
     both[1, :5] = both[0, :5]
     expected, _ = forward(both, _counting(both))
     _, read = forward(both[:1, :5], _counting(both[:1, :5]), cache=KVCache.zeros(config, 1, 8))
-    prefix = SharedPrefix(read.key, read.value, read.used)
+    prefix = SharedPrefix(read.key, read.value, read.positions, read.used)
     rest, positions = both[:, 5:], _counting(both[:, 5:], start=5)
     got, _ = forward(rest, positions, prefix=prefix, cache=KVCache.zeros(config, 2, 9))
     np.testing.assert_allclose(got, expected[:, 5:], atol=1e-5)
