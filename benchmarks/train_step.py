@@ -33,6 +33,7 @@ import numpy as np
 import optax
 from torch_peer import Ask, torch_peer
 
+from sentidistill_jax.cpu_workarounds import keep_freed_memory
 from sentidistill_jax.data.batch import Batch
 from sentidistill_jax.data.loader import BatchShape, PackedBatches, iterate
 from sentidistill_jax.data.teacher_cache import (
@@ -44,7 +45,6 @@ from sentidistill_jax.data.teacher_cache import (
     record_key,
 )
 from sentidistill_jax.export import export
-from sentidistill_jax.host_memory import keep_freed_memory
 from sentidistill_jax.models.load import load_model
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.training.distill_loss import DistillTargets, LossTerms

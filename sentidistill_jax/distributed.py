@@ -349,9 +349,3 @@ def on_process_zero(function: Callable[Arguments, object]) -> Callable[Arguments
         wait_for_all(f"process 0 has done {function.__qualname__}")
 
     return wrapped
-
-
-# Names of before, until their last caller is gone.
-by_leader, is_leader, watched_loop, where_it_hangs = (
-    on_process_zero, is_process_zero, watchdog, hung_processes,
-)  # fmt: skip

@@ -235,8 +235,3 @@ def to_host(array: jax.Array) -> np.ndarray:
     if array.is_fully_addressable:
         return np.asarray(array)
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
-
-
-# Names of before, until their last caller is gone.
-batch_rows = data_parallel_degree
-AXIS_RULES = {axis: mesh_axes_of(axis) for axis in LOGICAL_AXES}

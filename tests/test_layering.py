@@ -20,7 +20,7 @@ LAYERS = (
         "checkpoint",
         "compilation_cache",
         "distributed",
-        "host_memory",
+        "cpu_workarounds",
     ),
     ("corpus", "evaluation", "data", "models"),
     ("inference", "export", "datasets", "endpoint"),

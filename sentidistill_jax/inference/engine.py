@@ -15,6 +15,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from sentidistill_jax import sharding
+from sentidistill_jax.cpu_workarounds import bitcast_to_words
 from sentidistill_jax.inference import shapes, steps
 from sentidistill_jax.inference.distribution import Keep, SparseDistribution
 from sentidistill_jax.inference.reader import Reader
@@ -23,7 +24,6 @@ from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.inference.scheduler import Scheduler, Stops
 from sentidistill_jax.inference.shared_beginnings import PromptGroup, group_prompts
 from sentidistill_jax.models.decoder import Decoder
-from sentidistill_jax.models.words import as_words
 
 __all__ = ["Engine", "GenerateRequest", "Generation", "ScoreRequest"]
 
@@ -58,10 +58,10 @@ class Engine:
         self._state = jax.tree.map(lambda leaf: leaf.astype(decoder.dtype), state)
         platform = mesh.devices.flat[0].platform
         if platform == "cpu":
-            self._state["layers"] = as_words(self._state["layers"])
+            self._state["layers"] = bitcast_to_words(self._state["layers"])
         self._mesh = mesh
         self._pad_id = pad_id
-        self._data_parallel = sharding.batch_rows(mesh)
+        self._data_parallel = sharding.data_parallel_degree(mesh)
         defaults = shapes.Defaults.of(platform)
         self._defaults = dataclasses.replace(
             defaults,

@@ -14,7 +14,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ke
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as splash_mask
 from jaxtyping import Array, Bool, Float, Int
 
-from sentidistill_jax.models.contract import contract
+from sentidistill_jax.models.matmul import einsum
 from sentidistill_jax.sharding import backend, partition_spec_of
 
 IMPLEMENTATIONS = ("auto", "xla", "cudnn", "splash")
@@ -125,13 +125,13 @@ def _mix(query, key, value, visible, softcap: float | None) -> jax.Array:
     """
     b, q, h, g, d = query.shape
     query = query.transpose(0, 2, 3, 1, 4).reshape(b, h, g * q, d)
-    scores = contract("bhnd,bhkd->bhnk", query, key)
+    scores = einsum("bhnd,bhkd->bhnk", query, key)
     if softcap is not None:
         scores = softcap * jnp.tanh(scores / softcap)
     scores = jnp.where(jnp.tile(visible, (1, g, 1))[:, None], scores, jnp.finfo(jnp.float32).min)
     largest = lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))  # it cancels
     weights = jnp.exp(scores - largest)
-    mixed = contract("bhnk,bhkd->bhnd", weights.astype(value.dtype), value)
+    mixed = einsum("bhnk,bhkd->bhnd", weights.astype(value.dtype), value)
     mixed /= jnp.sum(weights, axis=-1, keepdims=True)
     return mixed.reshape(b, h, g, q, d).transpose(0, 3, 1, 2, 4)
 

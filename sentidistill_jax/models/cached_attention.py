@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from sentidistill_jax.models.contract import contract
+from sentidistill_jax.cpu_workarounds import bitcast_from_words
 from sentidistill_jax.models.kv_cache import EMPTY, KVCache, SharedPrefix
-from sentidistill_jax.models.words import from_words
+from sentidistill_jax.models.matmul import einsum
 from sentidistill_jax.sharding import backend
 
 _BLOCK = {"cpu": 64}  # slots read at a time; those of a CPU stay in its cache
@@ -91,7 +91,9 @@ def attend_cached(
     def join_block(index: Int[Array, ""] | int, found: _Mix) -> _Mix:
         start = (last - index) % (cache.length // block) * block
         keys, values = (
-            from_words(lax.dynamic_slice(stack, (layer, 0, 0, start, 0), (1, b, h, block, d))[0])
+            bitcast_from_words(
+                lax.dynamic_slice(stack, (layer, 0, 0, start, 0), (1, b, h, block, d))[0]
+            )
             for stack in (cache.key, cache.value)
         )
         places = lax.dynamic_slice_in_dim(cache.positions, start, block, axis=1)
@@ -118,7 +120,9 @@ def _of_prefix(rows, positions, layer, prefix: SharedPrefix, window, mix) -> _Mi
     def join_block(index: Int[Array, ""] | int, found: _Mix) -> _Mix:
         start = index * block
         keys, values = (
-            from_words(lax.dynamic_slice(stack, (layer, 0, 0, start, 0), (1, p, h, block, d))[0])
+            bitcast_from_words(
+                lax.dynamic_slice(stack, (layer, 0, 0, start, 0), (1, p, h, block, d))[0]
+            )
             for stack in (prefix.key, prefix.value)
         )
         places = lax.dynamic_slice_in_dim(prefix.positions, start, block, axis=1)
@@ -147,13 +151,13 @@ def _mix(queries, keys, values, visible, *, softcap: float | None) -> _Mix:
     Where a query sees none of it every score is the lowest there is: such a mix weighs nothing as
     soon as it joins one with a real score, and every query sees at least itself.
     """
-    scores = contract("bhnd,bhkd->bhnk", queries, keys)
+    scores = einsum("bhnd,bhkd->bhnk", queries, keys)
     if softcap is not None:
         scores = softcap * jnp.tanh(scores / softcap)
     scores = jnp.where(visible, scores, _LOWEST)
     largest = jnp.max(scores, axis=-1, keepdims=True)
     weights = jnp.exp(scores - largest)
-    mixed = contract("bhnk,bhkd->bhnd", weights.astype(values.dtype), values)
+    mixed = einsum("bhnk,bhkd->bhnd", weights.astype(values.dtype), values)
     return _Mix(largest, jnp.sum(weights, axis=-1, keepdims=True), mixed)
 
 

@@ -17,13 +17,13 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from sentidistill_jax.cpu_workarounds import bitcast_from_words
 from sentidistill_jax.models.attention import IMPLEMENTATIONS, Visibility, attend
 from sentidistill_jax.models.cached_attention import attend_cached
 from sentidistill_jax.models.config import ModelConfig
-from sentidistill_jax.models.contract import WEIGHT_PRODUCT, contract
 from sentidistill_jax.models.kv_cache import EMPTY, KVCache, SharedPrefix
+from sentidistill_jax.models.matmul import WEIGHT_PRODUCT, einsum
 from sentidistill_jax.models.rope import Rotation
-from sentidistill_jax.models.words import from_words
 from sentidistill_jax.sharding import constrain
 
 # What the backward pass keeps of a layer's forward pass instead of recomputing it.
@@ -103,14 +103,14 @@ class Attention(nnx.Module):
         query, key, value = rotate(query), rotate(key).swapaxes(1, 2), value.swapaxes(1, 2)
         grouped = query.reshape(*query.shape[:2], key.shape[1], -1, query.shape[-1])
         mixed = mix(grouped, key, value).astype(x.dtype)
-        output = contract("bqhd,hde->bqe", mixed.reshape(query.shape), self.o_proj[...])
+        output = einsum("bqhd,hde->bqe", mixed.reshape(query.shape), self.o_proj[...])
         return output.astype(x.dtype), (key, value)
 
     def _project(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Queries, keys and values [batch, seq, heads, head_dim] before the rotation."""
-        query = contract("bqe,ehd->bqhd", x, self.q_proj[...])
-        key = contract("bke,ehd->bkhd", x, self.k_proj[...])
-        value = contract("bke,ehd->bkhd", x, self.v_proj[...])
+        query = einsum("bqe,ehd->bqhd", x, self.q_proj[...])
+        key = einsum("bke,ehd->bkhd", x, self.k_proj[...])
+        value = einsum("bke,ehd->bkhd", x, self.v_proj[...])
         if self.config.family.qkv_bias:
             query += self.q_bias[...].astype(jnp.float32)[None, None]
             key += self.k_bias[...].astype(jnp.float32)[None, None]
@@ -133,10 +133,10 @@ class MLP(nnx.Module):
 
     def __call__(self, x: Float[Array, "batch seq embed"]) -> Float[Array, "batch seq embed"]:
         """Applies the layer position by position."""
-        gate = contract("bqe,ef->bqf", x, self.gate_proj[...])
-        up = contract("bqe,ef->bqf", x, self.up_proj[...])
+        gate = einsum("bqe,ef->bqf", x, self.gate_proj[...])
+        up = einsum("bqe,ef->bqf", x, self.up_proj[...])
         hidden = (_GATES[self.activation](gate) * up).astype(x.dtype)
-        return contract("bqf,fe->bqe", hidden, self.down_proj[...]).astype(x.dtype)
+        return einsum("bqf,fe->bqe", hidden, self.down_proj[...]).astype(x.dtype)
 
 
 class Block(nnx.Module):
@@ -233,7 +233,7 @@ class Decoder(nnx.Module):
     def logits(self, hidden: Float[Array, "... embed"]) -> Float[Array, "... vocab"]:
         """Next-token scores in float32, soft-capped where the model wants it."""
         rows = hidden.reshape(-1, hidden.shape[-1])
-        scores = contract("ne,ve->nv", rows, self.head_weight).reshape(*hidden.shape[:-1], -1)
+        scores = einsum("ne,ve->nv", rows, self.head_weight).reshape(*hidden.shape[:-1], -1)
         softcap = self.config.logit_softcap
         return scores if softcap is None else softcap * jnp.tanh(scores / softcap)
 
@@ -293,7 +293,7 @@ class Decoder(nnx.Module):
 
         def apply_layer(x, scanned):
             number, slides, layer = scanned
-            block = nnx.merge(graphdef, from_words(layer))
+            block = nnx.merge(graphdef, bitcast_from_words(layer))
             rotate = functools.partial(rotation.apply, slides=slides)
             after, read = block(x, rotate, functools.partial(mix, number, slides))
             return after, (

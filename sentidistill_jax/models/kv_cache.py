@@ -8,8 +8,8 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from sentidistill_jax.cpu_workarounds import bitcast_to_words
 from sentidistill_jax.models.config import ModelConfig
-from sentidistill_jax.models.words import as_words
 from sentidistill_jax.sharding import constrain
 
 # Position of a slot that holds no token: after every real one, so that nothing looks at it.
@@ -18,8 +18,10 @@ CACHE_AXES = ("layers", "batch", "kv_heads", "seq", "head_dim")
 
 
 def stored_as(array: Array, dtype: DTypeLike) -> Array:
-    """An array in the dtype of a cache, which may hold bfloat16 as words (models/words.py)."""
-    return as_words(array.astype(jnp.bfloat16)) if dtype == jnp.uint16 else array.astype(dtype)
+    """An array in the dtype of a cache, which may hold bfloat16 as words."""
+    return (
+        bitcast_to_words(array.astype(jnp.bfloat16)) if dtype == jnp.uint16 else array.astype(dtype)
+    )
 
 
 @jax.tree_util.register_dataclass

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sentidistill_jax.sharding import AXIS_RULES, batch_rows, partition_spec
+from sentidistill_jax.sharding import data_parallel_degree, mesh_axes_of, partition_spec
 from sentidistill_jax.training import losses
 from sentidistill_jax.training.distill_loss import (
     DistillTargets,
@@ -25,8 +25,8 @@ from sentidistill_jax.training.distill_loss import (
     static_temperature,
 )
 
-_ROW_AXES = AXIS_RULES["batch"]
-_VOCAB_AXIS = AXIS_RULES["vocab"]
+_ROW_AXES = mesh_axes_of("batch")
+_VOCAB_AXIS = mesh_axes_of("vocab")
 
 
 def fused_distill_loss(
@@ -70,9 +70,9 @@ def fused_distill_loss(
     check_terms(targets, weights)
     rows, embed = hidden.shape
     if mesh is not None:
-        _check_divisible("rows", rows, batch_rows(mesh), "data x fsdp")
+        _check_divisible("rows", rows, data_parallel_degree(mesh), "data x fsdp")
         _check_divisible("vocab", len(head_weight), mesh.shape["tensor"], "tensor")
-        rows //= batch_rows(mesh)
+        rows //= data_parallel_degree(mesh)
     options = _Options(
         divergence=divergence,
         logit_softcap=logit_softcap,

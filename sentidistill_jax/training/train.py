@@ -96,11 +96,11 @@ def check_batch_size(settings: TrainSettings, mesh: Mesh) -> None:
         if count < 1:
             raise ValueError(f"{name}={count} must be at least 1.")
     rows, micro = settings.data["global_batch_size"], settings.data["micro_batches"]
-    parts = sharding.batch_rows(mesh) * micro
+    parts = sharding.data_parallel_degree(mesh) * micro
     if rows % parts:
         raise ValueError(
             f"data.global_batch_size={rows} must be a multiple of {parts} (mesh axes data x fsdp ="
-            f" {sharding.batch_rows(mesh)}, times data.micro_batches = {micro}); try"
+            f" {sharding.data_parallel_degree(mesh)}, times data.micro_batches = {micro}); try"
             f" {-(-rows // parts) * parts}."
         )
 

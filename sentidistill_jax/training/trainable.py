@@ -3,7 +3,7 @@
 Either parameters, or low-rank adapters of them: a weight that stays as it is, plus the product of
 two thin matrices (LoRA, Hu et al. 2021, arXiv:2106.09685). Adapters are stacked like the weights
 they belong to, so scanned layers, remat and sharding need nothing new, and no decoder knows of
-them: `models/contract.py` multiplies by weight and adapter one after the other, and the weight's
+them: `models/matmul.py` multiplies by weight and adapter one after the other, and the weight's
 gradient is never computed.
 """
 
@@ -20,8 +20,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from sentidistill_jax.models.contract import AdaptedWeight
 from sentidistill_jax.models.decoder import Decoder
+from sentidistill_jax.models.matmul import AdaptedWeight
 from sentidistill_jax.sharding import state_shardings
 
 Path = tuple[Any, ...]

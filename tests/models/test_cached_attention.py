@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sentidistill_jax.cpu_workarounds import bitcast_to_words
 from sentidistill_jax.models import cached_attention
 from sentidistill_jax.models.cached_attention import attend_cached
 from sentidistill_jax.models.kv_cache import EMPTY, KVCache, SharedPrefix
-from sentidistill_jax.models.words import as_words
 
 _SCALE = 0.3
 _ROWS, _QUERIES, _HEADS, _GROUPS, _DIM, _SLOTS = 2, 4, 2, 3, 8, 16
@@ -107,4 +107,4 @@ def test_a_cache_of_words_is_read_as_what_it_holds():
         )  # fmt: skip
 
     plain = [stack.astype(jnp.float32) for stack in stacks]
-    np.testing.assert_allclose(attend(*map(as_words, stacks)), attend(*plain), atol=1e-2)
+    np.testing.assert_allclose(attend(*map(bitcast_to_words, stacks)), attend(*plain), atol=1e-2)

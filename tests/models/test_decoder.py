@@ -9,10 +9,10 @@ import pytest
 from flax import nnx
 from goldens import decoder_of, golden, logits_and_gradients
 
-from sentidistill_jax.models.contract import contract
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.hf import hf_tensors
 from sentidistill_jax.models.kv_cache import EMPTY, KVCache, SharedPrefix
+from sentidistill_jax.models.matmul import einsum
 from sentidistill_jax.models.presets import PRESETS
 from sentidistill_jax.sharding import make_mesh
 
@@ -148,7 +148,7 @@ def test_an_unknown_remat_policy_is_refused():
 
 
 @pytest.mark.parametrize("spec", ["bqe,ehd->bqhd", "bqhd,hde->bqe", "bhnd,bhkd->bhnk"])
-def test_contract_is_einsum_and_so_are_its_gradients(spec):
+def test_einsum_and_so_are_its_gradients(spec):
     sizes = dict(zip("bqehdnk", (2, 3, 5, 4, 6, 7, 8), strict=True))
     operands, result = spec.split("->")
     rng = np.random.default_rng(0)
@@ -158,7 +158,7 @@ def test_contract_is_einsum_and_so_are_its_gradients(spec):
 
     left, right = (random(part) for part in operands.split(","))
     weights = random(result)
-    got = jax.value_and_grad(lambda x, y: jnp.sum(contract(spec, x, y) * weights), (0, 1))
+    got = jax.value_and_grad(lambda x, y: jnp.sum(einsum(spec, x, y) * weights), (0, 1))
     plain = jax.value_and_grad(lambda x, y: jnp.sum(jnp.einsum(spec, x, y) * weights), (0, 1))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
@@ -167,13 +167,13 @@ def test_contract_is_einsum_and_so_are_its_gradients(spec):
     )
 
 
-def test_contract_sums_bfloat16_operands_in_float32():
+def test_einsum_sums_bfloat16_operands_in_float32():
     ones = jnp.ones((1, 128, 1000), jnp.bfloat16)  # a CPU multiplies fewer rows in float32
     weight = jnp.full((1000, 1, 1), 1.001, jnp.float32)
-    total = contract("bqe,ehd->bqhd", ones, weight)
+    total = einsum("bqe,ehd->bqhd", ones, weight)
     # 1.001 is 1 in bfloat16, which cannot count beyond 256 by ones.
     assert total.dtype == jnp.float32 and float(total[0, 0, 0, 0]) == 1000
-    gradient = jax.grad(lambda w: jnp.sum(contract("bqe,ehd->bqhd", ones, w)))(weight)
+    gradient = jax.grad(lambda w: jnp.sum(einsum("bqe,ehd->bqhd", ones, w)))(weight)
     assert gradient.dtype == jnp.float32
 
 
@@ -184,7 +184,7 @@ def test_contract_sums_bfloat16_operands_in_float32():
 def test_one_row_of_bfloat16_is_multiplied_as_two_on_a_cpu(spec, row, matrix):
     rng = np.random.default_rng(0)
     left, right = (jnp.asarray(rng.normal(size=shape), jnp.bfloat16) for shape in (row, matrix))
-    result = contract(spec, left, right)
+    result = einsum(spec, left, right)
     exact = np.einsum(spec, np.asarray(left, np.float32), np.asarray(right, np.float32))
     np.testing.assert_allclose(result, exact, atol=1e-5)
     program = jax.jit(contract, static_argnums=0).lower(spec, left, right).as_text()

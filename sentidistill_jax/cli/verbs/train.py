@@ -8,7 +8,7 @@ from absl import flags
 
 from sentidistill_jax.cli import common
 from sentidistill_jax.cli.main import Verb
-from sentidistill_jax.host_memory import keep_freed_memory
+from sentidistill_jax.cpu_workarounds import keep_freed_memory
 
 
 def _flags(values: flags.FlagValues) -> None:

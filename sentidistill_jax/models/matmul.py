@@ -7,16 +7,16 @@ elsewhere).
 
 import dataclasses
 import functools
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from sentidistill_jax import cpu_workarounds
 from sentidistill_jax.sharding import backend
 
-# By this name a remat policy may keep products with weights, which `_contract` hides from policies
+# By this name a remat policy may keep products with weights, which `_einsum` hides from policies
 # that look for dot_general.
 WEIGHT_PRODUCT = "weight_product"
 
@@ -36,13 +36,13 @@ class AdaptedWeight:
         return self
 
 
-def contract(spec: str, left: jax.Array, right: jax.Array | AdaptedWeight) -> jax.Array:
+def einsum(spec: str, left: jax.Array, right: jax.Array | AdaptedWeight) -> jax.Array:
     """Two-operand einsum in the dtype of `left`, or one more exact; the result is float32.
 
     Every letter must occur in two of the three parts of `spec`. The gradient of each operand has
     its dtype, so that of a float32 parameter is never rounded.
     """
-    product: Any = _contract
+    product: Any = _einsum
     if isinstance(right, AdaptedWeight):
         of_left, of_right, of_result = spec.replace("->", ",").split(",")
         inputs = "".join(letter for letter in of_right if letter not in of_result)
@@ -57,21 +57,14 @@ def contract(spec: str, left: jax.Array, right: jax.Array | AdaptedWeight) -> ja
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _contract(spec, left, right):
+def _einsum(spec, left, right):
     return _product(spec, left, right)
 
 
 def _product(spec: str, left: jax.Array, right: jax.Array) -> jax.Array:
-    dtype = left.dtype
-    on_cpu = backend() == "cpu"
-    if on_cpu and _is_batched(spec):
-        dtype = jnp.float32  # it has no batched products of bfloat16
-    if on_cpu and dtype == jnp.bfloat16 and _is_one_row(spec, left):
-        # XLA multiplies one row by a large matrix ten times slower than two.
-        return _product(spec, jnp.concatenate([left, left]), right)[:1]
-    return jnp.einsum(
-        spec, left.astype(dtype), right.astype(dtype), preferred_element_type=jnp.float32
-    )
+    if backend() == "cpu":
+        return cpu_workarounds.einsum(spec, left, right)
+    return jnp.einsum(spec, left, right.astype(left.dtype), preferred_element_type=jnp.float32)
 
 
 def _is_batched(spec: str) -> bool:
@@ -79,15 +72,8 @@ def _is_batched(spec: str) -> bool:
     return bool(set.intersection(*map(set, spec.replace("->", ",").split(","))))
 
 
-def _is_one_row(spec: str, left: jax.Array) -> bool:
-    """Whether what the left operand gives to the result, from its first letter on, is one row."""
-    of_left, _, of_result = spec.replace("->", ",").split(",")
-    kept = [size for letter, size in zip(of_left, left.shape, strict=True) if letter in of_result]
-    return of_left[0] == of_result[0] and math.prod(kept) == 1
-
-
 def _forward(spec, left, right):
-    return _contract(spec, left, right), (left, right)
+    return _einsum(spec, left, right), (left, right)
 
 
 def _backward(spec, operands, cotangent):
@@ -100,4 +86,4 @@ def _backward(spec, operands, cotangent):
     return left_gradient.astype(left.dtype), right_gradient.astype(right.dtype)
 
 
-_contract.defvjp(_forward, _backward)
+_einsum.defvjp(_forward, _backward)

@@ -8,7 +8,7 @@ import pytest
 SCRIPT = """
 import ctypes, resource, sys, threading
 if sys.argv[1] == "keep":
-    from sentidistill_jax.host_memory import keep_freed_memory
+    from sentidistill_jax.cpu_workarounds import keep_freed_memory
     keep_freed_memory()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
