@@ -44,7 +44,7 @@ def macro_f1(num_labels: int) -> Metric:
 
 
 def label_counts(
-    gold: Int[np.ndarray, "sentences"], predicted: Int[np.ndarray, "sentences"], num_labels: int
+    gold: Int[np.ndarray, "sentences"], predicted: Int[np.ndarray, "predictions"], num_labels: int
 ) -> Int[np.ndarray, "sentences cells"]:
     """Returns each sentence's contribution to the confusion matrix.
 

@@ -11,7 +11,7 @@ from helpers import byte_tokenizer, random_cache, random_model
 from sentidistill_jax.artifact import fingerprint
 from sentidistill_jax.export import export
 from sentidistill_jax.models.load import LoadedModel, load_tokenizer, tokenizer_fingerprint
-from sentidistill_jax.settings import Config
+from sentidistill_jax.settings import Config, float_dtype
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.training import train as train_module
 from sentidistill_jax.training.student import Cut, load_student
@@ -74,7 +74,7 @@ def train(
             Cut.of(config.student),
             mesh,
             student_caches or [one.directory for one in sources],
-            dtype=config.student.dtype,
+            dtype=float_dtype("student.dtype", config.student.dtype),
             remat=config.student.remat,
         ),
         sources,
