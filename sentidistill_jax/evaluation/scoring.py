@@ -16,7 +16,8 @@ from sentidistill_jax.evaluation.answers import OFFICIAL, ParseStatus, ScoringOp
 from sentidistill_jax.evaluation.metrics import Statistic
 from sentidistill_jax.evaluation.task import Item, Task
 
-Predictions = str | Sequence[int] | Sequence[str] | Num[np.ndarray, "sentences"]
+# Digits, label indices or answers, one per sentence; what else comes is refused by name.
+Predictions = str | Sequence[Any] | np.ndarray
 
 
 def score(

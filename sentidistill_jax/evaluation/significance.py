@@ -75,7 +75,7 @@ def bootstrap_interval(
 
 def paired_randomization(
     first: Num[np.ndarray, "sentences cells"],
-    second: Num[np.ndarray, "sentences cells"],
+    second: Num[np.ndarray, "as_many cells"],
     statistic: Statistic,
     *,
     seed: int,

@@ -191,7 +191,8 @@ def _sentiment_check(
     config: Config, workdir: Workdir, model: LanguageModel, job: CaptureJob
 ) -> SentimentCheck | None:
     """What rewritten texts are checked with; None where the teacher did not label sentiment."""
-    offsets = json.loads((workdir.annotations / "offsets.json").read_text()).get("sentiment")
+    fitted = workdir.annotations / "offsets.json"
+    offsets = json.loads(fitted.read_text()).get("sentiment") if fitted.exists() else None
     if offsets is None:
         return None
     annotator = Annotator(model, "sentiment", config.annotate.k_shot, config.annotate.draws)

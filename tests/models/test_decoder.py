@@ -187,6 +187,6 @@ def test_one_row_of_bfloat16_is_multiplied_as_two_on_a_cpu(spec, row, matrix):
     result = einsum(spec, left, right)
     exact = np.einsum(spec, np.asarray(left, np.float32), np.asarray(right, np.float32))
     np.testing.assert_allclose(result, exact, atol=1e-5)
-    program = jax.jit(contract, static_argnums=0).lower(spec, left, right).as_text()
+    program = jax.jit(einsum, static_argnums=0).lower(spec, left, right).as_text()
     (product,) = [line for line in program.splitlines() if "dot_general" in line]
     assert f"tensor<{'x'.join(map(str, (2, *row[1:])))}xbf16>" in product

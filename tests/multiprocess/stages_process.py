@@ -60,8 +60,9 @@ def config_of(model: str, sentibench: str) -> Config:
     config.student.update(source=model, layers=(), dtype="float32")
     config.evaluation.sentibench_examples = 3
     config.evaluation.sentibench.update(
-        datasets=("sc/twitter", "absa/acsa_rest16"), k_shot=0, max_new_tokens=4, rows=4
+        datasets=("sc/twitter", "absa/acsa_rest16"), k_shot=0, max_new_tokens=4
     )
+    config.evaluation.max_num_seqs = 4
     return config
 
 
