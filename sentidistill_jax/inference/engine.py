@@ -27,6 +27,7 @@ from sentidistill_jax.models.decoder import Decoder
 
 __all__ = ["Engine", "GenerateRequest", "Generation", "ScoreRequest"]
 
+_FEW, _LOOKS = 16, 4  # distributions of a prompt, beyond which a batch's are made in several parts
 _IN_PLACE = 64  # scored prompts for which a beginning is read by itself
 
 
@@ -212,10 +213,12 @@ class Engine:
     ) -> Iterator[tuple[int, SparseDistribution]]:
         most = max(requests[index].count for group in groups for index in group.members)
         short = shapes.score_shape(1, 0, self._defaults, self._data_parallel)
-        picks = shapes.padded(max(short.rows, most), self._data_parallel)
+        together = shapes.padded(max(short.rows, most), self._data_parallel)
+        # Whole texts want more than their logits have room for at one time.
+        picks = together if most <= _FEW else _LOOKS * together
         reader = self._reader(inputs, groups, shape, picks)
         width = shapes.padded(max(request.chosen.shape[1] for request in requests), 4)
-        before: tuple[list[int], Any] | None = None
+        before: tuple[list[int], list[SparseDistribution]] | None = None
         while reader.num_waiting:
             reader.open_groups()
             left, chosen = picks, []
@@ -226,7 +229,14 @@ class Engine:
             read = reader.read(chosen, lambda index: requests[index].count)
             indices = [one.index for one in chosen]
             asked = self._asked([requests[index] for index in indices], picks, width, penalty != 1)
-            found = self._run(steps.distributions, read.picked, *asked, penalty, keep=keep)
+            wanted = sum(requests[index].count for index in indices)
+            found = [
+                self._run(
+                    steps.distributions, read.picked, first,
+                    *(self._part(part, first, together) for part in asked), penalty, keep=keep,
+                )
+                for first in range(0, wanted, together)
+            ]  # fmt: skip
             # The host unpacks a batch while the device reads the next.
             if before is not None:
                 yield from _unpack(*before, requests)
@@ -249,7 +259,12 @@ class Engine:
             if seen is not None:
                 seen[at, request.inputs] = True
             at = here.stop
-        return chosen, seeds, offsets, None if seen is None else self._put(seen)
+        return chosen, seeds, offsets, seen
+
+    def _part(self, asked: np.ndarray | None, first: int, count: int) -> Any:
+        """Some rows of what is asked; what tokens are penalized is placed as a batch is."""
+        part = None if asked is None else asked[first : first + count]
+        return self._put(part) if part is not None and part.dtype == np.bool_ else part
 
     def _reader(
         self,
@@ -300,10 +315,10 @@ def _longest_copied(groups: Sequence[PromptGroup]) -> int:
 
 
 def _unpack(
-    indices: Sequence[int], found: SparseDistribution, requests: Sequence[ScoreRequest]
+    indices: Sequence[int], parts: list[SparseDistribution], requests: Sequence[ScoreRequest]
 ) -> Iterator[tuple[int, SparseDistribution]]:
     """Yields (index of the request, its distributions [count, ...]) of a batch."""
-    found = jax.device_get(found)
+    found = jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(parts))
     at = 0
     for index in indices:
         count, width = requests[index].chosen.shape

@@ -208,7 +208,8 @@ def start_rows(
 @functools.partial(jax.jit, static_argnames=("graphdef", "keep"))
 def distributions(
     state: Any,
-    picked: Float[Array, "picks embed"],
+    picked: Float[Array, "all_picks embed"],
+    first: Int[Array, ""] | int,
     chosen: Int[Array, "picks chosen"],
     seeds: Int[Array, " picks"],
     offsets: Int[Array, " picks"],
@@ -218,11 +219,12 @@ def distributions(
     graphdef: Graph,
     keep: Keep,
 ) -> SparseDistribution:
-    """Next-token distributions at picked hidden states.
+    """Next-token distributions at some of the picked hidden states.
 
     Args:
       state: Parameters.
       picked: Hidden states.
+      first: Where those that are asked about begin.
       chosen: Tokens kept whatever their rank; -1 is padding.
       seeds: Of draws, by request.
       offsets: Of the place among those of its request.
@@ -231,7 +233,8 @@ def distributions(
       graphdef: The model.
       keep: What is kept.
     """
-    logits = next_token_logits(nnx.merge(graphdef, state), picked)
+    hidden = lax.dynamic_slice_in_dim(picked, first, len(chosen))
+    logits = next_token_logits(nnx.merge(graphdef, state), hidden)
     return _kept(penalize(logits, seen, penalty), chosen, seeds, offsets, keep)
 
 

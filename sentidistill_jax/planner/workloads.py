@@ -257,8 +257,8 @@ class TeachWorkload(Workload):
             (batch.rows, batch.columns), picked, graphdef=graphdef,
         )  # fmt: skip
         return read, steps.distributions(
-            params, picked, batch.chosen, batch.seeds, batch.seeds, None, 1.0, graphdef=graphdef,
-            keep=Keep(self.top_k, self.temperatures),
+            params, picked, 0, batch.chosen, batch.seeds, batch.seeds, None, 1.0,
+            graphdef=graphdef, keep=Keep(self.top_k, self.temperatures),
         )  # fmt: skip
 
     def resident(self, mesh: Mesh) -> dict[str, int]:

@@ -36,7 +36,7 @@ def program(model, sampling):
         if sampling is None:
             hidden = np.zeros((ROWS, TINY.embed_dim), np.float32)
             chosen = np.zeros((ROWS, 4), np.int32)
-            asked = (hidden, chosen, of_rows, of_rows, None, 1.0)
+            asked = (hidden, 0, chosen, of_rows, of_rows, None, 1.0)
             return compiled(steps.distributions, *asked, keep=KEEP)
         rows = steps.empty_rows(
             state, graphdef=graphdef, rows=ROWS, length=128, stop_length=1, chosen=2,
