@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, cast
 
 SCHEMA_VERSION = 2
 
-Stage = Literal["knowdist", "icldist"]
+Stage = Literal["healing", "knowdist", "icldist"]
 RecordT = TypeVar("RecordT")
 
 
@@ -29,7 +29,8 @@ class Prompt:
     """
 
     stage: Stage
-    kind: str  # KnowDist perspective ("analyse/target") or ICLDist task ("sentiment")
+    # KnowDist perspective ("analyse/target"), ICLDist task ("sentiment") or, in healing, "text".
+    kind: str
     text_id: str
     prompt: str  # what the student reads
     teacher_prompt: str  # what the teacher reads; may hold demonstrations that the student lacks

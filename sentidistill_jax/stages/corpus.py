@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 from sentidistill_jax.artifact import Artifact, file_fingerprint, write_json
+from sentidistill_jax.corpus import healing
 from sentidistill_jax.corpus.build import build_icldist, build_knowdist, distillation_texts
 from sentidistill_jax.corpus.definitions import definitions_fingerprint
 from sentidistill_jax.corpus.icldist import TASKS
@@ -153,13 +154,13 @@ def _write_annotations(
 
 
 def check_stage(config: Config) -> None:
-    """Refuses a stage that is none of the two.
+    """Refuses a stage that is none of the three.
 
     Raises:
       ValueError: If it is another.
     """
-    if config.stage not in ("knowdist", "icldist"):
-        raise ValueError(f"stage={config.stage!r} must be 'knowdist' or 'icldist'.")
+    if config.stage not in _BUILDERS:
+        raise ValueError(f"stage={config.stage!r} must be one of {sorted(_BUILDERS)}.")
 
 
 @on_process_zero
@@ -184,8 +185,7 @@ def build_prompts(config: Config, workdir: Workdir) -> None:
     labels: dict[str, dict[str, str]] = defaultdict(dict)
     for annotation in read_records(annotations_path, Annotation):
         labels[annotation.task][annotation.text_id] = annotation.label
-    build = _knowdist if config.stage == "knowdist" else _icldist
-    prompts = build(config, texts, labels)
+    prompts = _BUILDERS[config.stage](config, texts, labels)
     artifact.begin()
     write_records(workdir.prompts(config.stage) / "prompts.jsonl", prompts, Prompt)
     counts = Counter(prompt.kind for prompt in prompts)
@@ -195,6 +195,8 @@ def build_prompts(config: Config, workdir: Workdir) -> None:
 
 def _definitions(config: Config) -> str:
     """The fingerprint of the perspectives or tasks that the stage uses."""
+    if config.stage == "healing":
+        return ""
     if config.stage == "knowdist":
         return definitions_fingerprint(PERSPECTIVES, config.knowdist.perspectives.to_dict())
     tasks = config.icldist.tasks.to_dict()
@@ -232,3 +234,17 @@ def _icldist(
         draws=settings.draws,
         max_words=settings.max_words,
     )
+
+
+def _healing(
+    config: Config, texts: Sequence[UnlabelledText], labels: Mapping[str, Mapping[str, str]]
+) -> list[Prompt]:
+    del labels
+    count = config.healing.max_texts or len(texts)
+    return [
+        healing.build_prompt(text)
+        for text in draw_texts(texts, count, key=f"healing/{config.seed}")
+    ]
+
+
+_BUILDERS = {"healing": _healing, "knowdist": _knowdist, "icldist": _icldist}
