@@ -15,7 +15,7 @@ from configs import _arguments
 def get_config(arguments: str = "") -> ConfigDict:
     """A single-stage distillation of the embedded teacher into its own first six layers."""
     config: Any = ConfigDict()
-    config.stage = "knowdist"  # which corpus and cache: knowdist or icldist
+    config.stage = "knowdist"  # which corpus and cache: healing, knowdist or icldist
     config.name = "knowdist"  # of the training run, a folder under workdir/students
     config.seed = 0  # of shuffles, draws and sampling
     config.log_interval = 1  # steps between lines of metrics
@@ -78,6 +78,10 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.annotate.draws = 2
     config.annotate.priors = ConfigDict()  # task -> share of each label; uniform without
 
+    # Healing prompts: texts as they stand, for students that were cut; also KnowDist's control.
+    config.healing = ConfigDict()
+    config.healing.max_texts = 0  # 0: all
+
     # KnowDist prompts.
     config.knowdist = ConfigDict()
     config.knowdist.max_texts = 1000  # 0: all
@@ -130,6 +134,9 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.student.vocabulary_size = 0  # up to which frequent tokens are kept as well; 0: none
     config.student.caches = ()  # stages whose caches decide all this; (): those that are learnt
     config.student.measured_sequences = 32  # of those caches, for importance
+    # Of those caches, to fit the MLPs that are left to what was cut, so that a student starts near
+    # its source; a thousand make a good start, in the time of two passes over them. 0: no fit.
+    config.student.refit_sequences = 0
     config.student.dtype = "float32"  # of activations and products
     # Of the parameters: float32 keeps what bfloat16 products round away. Those that are not trained
     # (LoRA, optimizer.frozen) lose nothing by bfloat16 where the products round them anyway.

@@ -47,6 +47,12 @@ def student_stages(config: Config) -> tuple[str, ...]:
 def take_whole(student: Config, source: str) -> None:
     """Makes a section `student` mean a model as it stands: nothing of it is cut."""
     student.update(
-        source=source, layers=(), num_layers=0, vocabulary="full", vocabulary_size=0, caches=()
+        source=source,
+        layers=(),
+        num_layers=0,
+        vocabulary="full",
+        vocabulary_size=0,
+        caches=(),
+        refit_sequences=0,
     )
     student.slice.update(dict.fromkeys(student.slice, 0))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from sentidistill_jax.cpu_workarounds import bitcast_from_words
 from sentidistill_jax.models.attention import IMPLEMENTATIONS, Visibility, attend
@@ -133,10 +133,13 @@ class MLP(nnx.Module):
 
     def __call__(self, x: Float[Array, "batch seq embed"]) -> Float[Array, "batch seq embed"]:
         """Applies the layer position by position."""
+        return einsum("bqf,fe->bqe", self.hidden(x), self.down_proj[...]).astype(x.dtype)
+
+    def hidden(self, x: Float[Array, "batch seq embed"]) -> Float[Array, "batch seq mlp"]:
+        """What the down projection reads."""
         gate = einsum("bqe,ef->bqf", x, self.gate_proj[...])
         up = einsum("bqe,ef->bqf", x, self.up_proj[...])
-        hidden = (_GATES[self.activation](gate) * up).astype(x.dtype)
-        return einsum("bqf,fe->bqe", hidden, self.down_proj[...]).astype(x.dtype)
+        return (_GATES[self.activation](gate) * up).astype(x.dtype)
 
 
 class Block(nnx.Module):
@@ -156,14 +159,24 @@ class Block(nnx.Module):
         self, x: Float[Array, "batch seq embed"], rotate: Rotate, mix: Mix
     ) -> tuple[Float[Array, "batch seq embed"], KeysAndValues]:
         """Hidden states after the layer, and the keys and values of this call's tokens."""
-        mixed, read = self.attention(self.attention_norm(x), rotate, mix)
-        if self.sandwich_norms:
-            mixed = self.post_attention_norm(mixed)
-        x = constrain(x + mixed, _ACTIVATION)
+        x, read = self.attend(x, rotate, mix)
+        return self.feed_forward(x), read
+
+    def feed_forward(self, x: Float[Array, "batch seq embed"]) -> Float[Array, "batch seq embed"]:
+        """The layer's second half: hidden states after the MLP."""
         expanded = self.mlp(self.mlp_norm(x))
         if self.sandwich_norms:
             expanded = self.post_mlp_norm(expanded)
-        return constrain(x + expanded, _ACTIVATION), read
+        return constrain(x + expanded, _ACTIVATION)
+
+    def attend(
+        self, x: Float[Array, "batch seq embed"], rotate: Rotate, mix: Mix
+    ) -> tuple[Float[Array, "batch seq embed"], KeysAndValues]:
+        """The layer's first half: hidden states before the MLP, and the keys and values read."""
+        mixed, read = self.attention(self.attention_norm(x), rotate, mix)
+        if self.sandwich_norms:
+            mixed = self.post_attention_norm(mixed)
+        return constrain(x + mixed, _ACTIVATION), read
 
 
 class Decoder(nnx.Module):
@@ -262,6 +275,38 @@ class Decoder(nnx.Module):
         x, cache, _ = self._run(tokens, positions, segment_ids, cache, prefix)
         return self.final_norm(x), cache
 
+    def embed(self, tokens: Int[Array, "batch seq"]) -> Float[Array, "batch seq embed"]:
+        """Hidden states before the first layer."""
+        # Whole rows of the table before the lookup; otherwise the compiler looks up parts of rows
+        # for the whole batch on every device.
+        table = constrain(self.embedding[...], ("vocab", "activation_embed"))
+        x = constrain(jnp.take(table, tokens, axis=0).astype(self.dtype), _ACTIVATION)
+        if self.config.family.scaled_embedding:
+            x *= jnp.asarray(self.config.embed_dim**0.5, self.dtype)
+        return x
+
+    def block(self, layer: int | Int[Array, ""]) -> Block:
+        """One of the layers, from 0."""
+        graphdef, layers = nnx.split(self.layers)
+        return nnx.merge(graphdef, jax.tree.map(lambda value: value[layer], layers))
+
+    def attend_in_layer(
+        self,
+        layer: int | Int[Array, ""],
+        x: Float[Array, "batch seq embed"],
+        positions: Int[Array, "batch seq"],
+        segment_ids: Int[Array, "batch seq"],
+    ) -> Float[Array, "batch seq embed"]:
+        """The first half of a layer: hidden states before it to those before its MLP."""
+        slides = self._slides[layer]
+        rotate = functools.partial(Rotation.at(positions, self.config).apply, slides=slides)
+        mix = functools.partial(self._mix(positions, segment_ids), layer, slides)
+        return self.block(layer).attend(x, rotate, mix)[0]
+
+    @property
+    def _slides(self) -> Bool[Array, " layers"]:
+        return jnp.asarray(self.config.sliding_layers or (False,) * self.config.num_layers)
+
     def layer_statistics(
         self,
         tokens: Int[Array, "batch seq"],
@@ -305,16 +350,8 @@ class Decoder(nnx.Module):
         if policy is not None:
             apply_layer = jax.checkpoint(apply_layer, policy=policy, prevent_cse=False)
 
-        # Whole rows of the table before the lookup; otherwise the compiler looks up parts of rows
-        # for the whole batch on every device.
-        table = constrain(self.embedding[...], ("vocab", "activation_embed"))
-        x = constrain(jnp.take(table, tokens, axis=0).astype(self.dtype), _ACTIVATION)
-        if self.config.family.scaled_embedding:
-            x *= jnp.asarray(self.config.embed_dim**0.5, self.dtype)
-        num_layers = self.config.num_layers
-        slides = jnp.asarray(self.config.sliding_layers or (False,) * num_layers)
-        scanned = (jnp.arange(num_layers), slides, layers)
-        x, (read, measured) = lax.scan(apply_layer, x, scanned)
+        scanned = (jnp.arange(self.config.num_layers), self._slides, layers)
+        x, (read, measured) = lax.scan(apply_layer, self.embed(tokens), scanned)
         return x, None if cache is None else cache.append(positions, *read), measured
 
     def _mix(self, positions, segment_ids) -> Callable[..., jax.Array]:

@@ -30,6 +30,7 @@ from sentidistill_jax.models.pruning import (
     prune_width,
     width_pruned_config,
 )
+from sentidistill_jax.models.refit import refit
 from sentidistill_jax.models.trimmed_vocabulary import (
     TrimmedVocabulary,
     choose_tokens,
@@ -52,6 +53,7 @@ class Cut:
     vocabulary: str = "full"
     vocabulary_size: int = 0
     measured_sequences: int = 32
+    refit_sequences: int = 0  # 0: the weights that are kept stay as they are
 
     def __post_init__(self):
         if self.layers and self.num_layers:
@@ -69,6 +71,14 @@ class Cut:
             raise ValueError(
                 f"student.measured_sequences={self.measured_sequences} must be at least 1."
             )
+        if self.refit_sequences < 0:
+            raise ValueError(f"student.refit_sequences={self.refit_sequences} must be at least 0.")
+        if self.refit_sequences and self.widths.get("embed"):
+            raise ValueError(
+                f"student.refit_sequences={self.refit_sequences} cannot be done with"
+                f" student.slice.embed={self.widths['embed']}: a narrower hidden state cannot be"
+                " fitted to that of the source; set one of them to 0."
+            )
 
     @classmethod
     def of(cls, student: Mapping[str, Any]) -> "Cut":
@@ -84,7 +94,8 @@ class Cut:
     def needs_texts(self) -> bool:
         """Whether caches decide something of it."""
         by_importance = self.num_layers > 0 and self.layer_choice == "importance"
-        return by_importance or any(self.widths.values()) or self.vocabulary == "corpus"
+        by_texts = by_importance or self.refit_sequences > 0 or self.vocabulary == "corpus"
+        return by_texts or any(self.widths.values())
 
 
 def student_config(config: ModelConfig, cut: Cut) -> ModelConfig:
@@ -167,12 +178,16 @@ def cut_student(
         if cut.num_layers:
             influence = np.zeros((decoder.config.num_layers,))
             if cut.layer_choice == "importance":
-                sequences = _sequences(model, cut, readers)
+                sequences = _sequences(model, cut.measured_sequences, readers)
                 influence = residual_statistics(decoder, sequences, mesh).influence
             layers = choose_layers(cut.num_layers, cut.layer_choice, influence)
         if layers:
             decoder = prune_depth(decoder, layers)
         decoder = _narrow(decoder, model, cut, readers, mesh)
+        if cut.refit_sequences:
+            sequences = _sequences(model, cut.refit_sequences, readers)
+            every = range(model.decoder.config.num_layers)
+            decoder = refit(decoder, model.decoder, layers or every, sequences, mesh)
         if cut.vocabulary == "full":
             return dataclasses.replace(model, decoder=decoder)
         return _trim(decoder, model, cut, readers, mesh)
@@ -184,7 +199,7 @@ def _narrow(
     """Keeps the channels and heads of most importance; full widths change nothing."""
     kept: dict[str, np.ndarray] = {}
     gains, importance = None, None
-    sequences = _sequences(model, cut, readers) if cut.needs_texts else []
+    sequences = _sequences(model, cut.measured_sequences, readers) if cut.needs_texts else []
     for axis, width in _sizes(decoder.config, cut).items():
         if axis == "embed":
             full = decoder.config.embed_dim
@@ -213,7 +228,7 @@ def _sizes(config: ModelConfig, cut: Cut) -> dict[str, int]:
     return sizes
 
 
-def _sequences(model: LoadedModel, cut: Cut, readers: Sequence[CacheReader]) -> list[np.ndarray]:
+def _sequences(model: LoadedModel, count: int, readers: Sequence[CacheReader]) -> list[np.ndarray]:
     """Those with the smallest keys, which are hashes: a draw that is always the same."""
     every = [
         (reader.keys[index].tobytes(), source, index)
@@ -221,7 +236,7 @@ def _sequences(model: LoadedModel, cut: Cut, readers: Sequence[CacheReader]) -> 
         for index in range(len(reader))
     ]
     sequences = []
-    for _, source, index in sorted(every)[: cut.measured_sequences]:
+    for _, source, index in sorted(every)[:count]:
         tokens = readers[source][index].tokens
         sequences.append(tokens if model.trimmed is None else model.trimmed.new_ids[tokens])
     return sequences
