@@ -44,11 +44,14 @@ def shrink(config: Any) -> None:
     config.icldist.tasks = _open(sentiment=1.0)
     config.icldist.num_prompts, config.icldist.bare_fraction, config.icldist.draws = 8, 0.5, 1
     config.icldist.teacher_shots = (4,)
+    config.icldist.max_labels = 0
     if not config.student.source.startswith("students/"):
-        config.student.layers = (0, 1)
+        config.student.layers, config.student.num_layers = (0, 1), 0
+    config.student.refit_sequences = min(config.student.refit_sequences, 8)
     config.student.dtype = "float32"
     config.optimizer.frozen = ("embedding",)
-    config.data.global_batch_size, config.data.micro_batches, config.data.epochs = 1, 1, 4
+    config.data.global_batch_size, config.data.micro_batches = 1, 1
+    config.data.epochs = 4 if config.data.epochs else 0  # an untrained student stays one
     config.data.seq_length, config.data.scored_length = 256, 96
     config.log_interval = 1
     config.evaluation.max_examples = _open(reviews=16)

@@ -15,7 +15,8 @@ from configs import _arguments
 def get_config(arguments: str = "") -> ConfigDict:
     """A single-stage distillation of the embedded teacher into its own first six layers."""
     config: Any = ConfigDict()
-    config.stage = "knowdist"  # which corpus and cache: healing, knowdist or icldist
+    config.stage = "knowdist"  # what the corpus is: healing, knowdist or icldist
+    config.corpus = ""  # folder of its prompts and cache, if a workdir holds several of a stage
     config.name = "knowdist"  # of the training run, a folder under workdir/students
     config.seed = 0  # of shuffles, draws and sampling
     config.log_interval = 1  # steps between lines of metrics
@@ -101,6 +102,7 @@ def get_config(arguments: str = "") -> ConfigDict:
     # Share of bare prompts: zero-shot sentiment without an instruction, as the evaluation asks.
     # With many of them a student learns the question of its test and little about tasks.
     config.icldist.bare_fraction = 0.25
+    config.icldist.max_labels = 0  # texts of each task whose labels are used; 0: all
     config.icldist.teacher_shots = (4, 6)
     config.icldist.student_shots = (0, 1, 2, 4)
     config.icldist.minimal_fraction = 0.25  # of the others, without an instruction
@@ -132,7 +134,7 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.student.slice = ConfigDict(dict(embed=0, mlp=0, kv_heads=0))
     config.student.vocabulary = "full"  # corpus: only tokens that the caches' sequences hold
     config.student.vocabulary_size = 0  # up to which frequent tokens are kept as well; 0: none
-    config.student.caches = ()  # stages whose caches decide all this; (): those that are learnt
+    config.student.caches = ()  # corpora whose caches decide all this; (): those that are learnt
     config.student.measured_sequences = 32  # of those caches, for importance
     # Of those caches, to fit the MLPs that are left to what was cut, so that a student starts near
     # its source; a thousand make a good start, in the time of two passes over them. 0: no fit.
@@ -180,8 +182,8 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.data.micro_batches = 1  # parts of a batch that pass one after the other
     config.data.seq_length = 256
     config.data.scored_length = 96  # completion positions per row
-    config.data.epochs = 1
-    # Stage -> weight of its tokens in the loss; {}: the cache of config.stage alone.
+    config.data.epochs = 1  # 0: the student as it was cut, for several runs to start from
+    # Corpus -> weight of its tokens in the loss; {}: the cache of this config's alone.
     config.data.caches = ConfigDict(dict(), convert_dict=False)
     # Perspective or task -> further weight; 1 for those not named.
     config.data.kind_weights = ConfigDict(dict(), convert_dict=False)

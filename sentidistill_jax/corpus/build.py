@@ -68,6 +68,7 @@ def build_icldist(
     minimal_fraction: float = 0.25,
     draws: int = 64,
     max_words: int = 0,
+    max_labels: int = 0,
 ) -> list[Prompt]:
     """Makes a mixture of tasks: a share of bare sentiment prompts, the rest in many styles.
 
@@ -91,6 +92,8 @@ def build_icldist(
         same style share the teacher's prefix too.
       max_words: Most words of what the student reads; 0 sets no limit. It reads fewer
         demonstrations where they would make more, and a prompt still longer is left out.
+      max_labels: Texts of each task whose labels are used, a draw; 0 uses all. The draw of fewer is
+        part of that of more.
 
     Raises:
       ValueError: If a task is not known or has no text, a label is none of its task's, or
@@ -101,6 +104,13 @@ def build_icldist(
     _check_names("task", [*(tasks or ()), *labels], icldist.TASKS)
     for task, label_of in labels.items():
         _check_names(f"{task} label", set(label_of.values()), icldist.TASKS[task].labels)
+    if max_labels:
+        labels = {
+            task: {
+                text_id: label_of[text_id] for text_id in _drawn(task, label_of, max_labels, seed)
+            }
+            for task, label_of in labels.items()
+        }
     pool = TaskTexts(texts, labels, seed)
     bare = pool.bare(round(bare_fraction * count))
     prompts = [icldist.build_prompt("sentiment", text, ()) for text in bare]
@@ -129,6 +139,13 @@ def build_icldist(
             if not _too_long(prompt, max_words):
                 prompts.append(prompt)
     return prompts
+
+
+def _drawn(task: str, label_of: Mapping[str, str], count: int, seed: int) -> list[str]:
+    def rank(text_id: str) -> float:
+        return random.Random(f"labels/{seed}/{task}/{text_id}").random()
+
+    return sorted(label_of, key=rank)[:count]
 
 
 def _too_long(prompt: Prompt, max_words: int) -> bool:

@@ -17,7 +17,7 @@ from sentidistill_jax.corpus.sampling import cap_sources, draw_texts
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText, load_user_texts
 from sentidistill_jax.distributed import on_process_zero
 from sentidistill_jax.language_model import LanguageModel
-from sentidistill_jax.settings import Config, sentibench_dir
+from sentidistill_jax.settings import Config, corpus_name, sentibench_dir
 from sentidistill_jax.teacher.annotate import Annotation, Annotator
 from sentidistill_jax.teacher.settings import TeacherSettings
 from sentidistill_jax.workdir import Workdir
@@ -170,7 +170,7 @@ def build_prompts(config: Config, workdir: Workdir) -> None:
     annotations_path = workdir.annotations / "annotations.jsonl"
     check_stage(config)
     artifact = Artifact(
-        workdir.prompts(config.stage),
+        workdir.prompts(corpus_name(config)),
         {
             "settings": config[config.stage].to_dict(),
             "definitions": _definitions(config),
@@ -187,10 +187,10 @@ def build_prompts(config: Config, workdir: Workdir) -> None:
         labels[annotation.task][annotation.text_id] = annotation.label
     prompts = _BUILDERS[config.stage](config, texts, labels)
     artifact.begin()
-    write_records(workdir.prompts(config.stage) / "prompts.jsonl", prompts, Prompt)
+    write_records(workdir.prompts(corpus_name(config)) / "prompts.jsonl", prompts, Prompt)
     counts = Counter(prompt.kind for prompt in prompts)
     artifact.finish({"prompts": counts})
-    print(f"{config.stage}: {len(prompts)} prompts of {len(counts)} kinds")
+    print(f"{corpus_name(config)}: {len(prompts)} prompts of {len(counts)} kinds")
 
 
 def _definitions(config: Config) -> str:
@@ -233,6 +233,7 @@ def _icldist(
         minimal_fraction=settings.minimal_fraction,
         draws=settings.draws,
         max_words=settings.max_words,
+        max_labels=settings.max_labels,
     )
 
 

@@ -35,7 +35,7 @@ from sentidistill_jax.settings import (
     Config,
     float_dtype,
     sentibench_dir,
-    student_stages,
+    student_caches,
     take_whole,
 )
 from sentidistill_jax.sharding import make_mesh
@@ -110,7 +110,7 @@ def evaluate_student(
     student = config.student
     if source is not None:
         take_whole(student, source)
-    stages = student_stages(config) if Cut.of(student).needs_texts else ()
+    stages = student_caches(config) if Cut.of(student).needs_texts else ()
     cut_by = workdir.student_caches(stages)
     made_from = {
         "student": student.to_dict(),

@@ -21,7 +21,7 @@ from sentidistill_jax.inference.local_model import LocalModel
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.language_model import LanguageModel
 from sentidistill_jax.models.load import load_config, load_tokenizer, tokenizer_fingerprint
-from sentidistill_jax.settings import Config
+from sentidistill_jax.settings import Config, corpus_name
 from sentidistill_jax.teacher.annotate import Annotation, Annotator
 from sentidistill_jax.teacher.answers import CaptureJob
 from sentidistill_jax.teacher.capture import TeacherAnswers, capture, totals
@@ -37,7 +37,7 @@ from sentidistill_jax.workdir import Workdir
 def teach(
     config: Config, workdir: Workdir, load_teacher: Callable[[], LocalModel] | None = None
 ) -> None:
-    """Writes the teacher cache of `config.stage`; resumes at the first missing shard.
+    """Writes the teacher cache of the config's corpus; resumes at the first missing shard.
 
     All processes of a run call this, on a file system that they share. What the teacher writes
     itself is filtered as it comes.
@@ -89,7 +89,8 @@ def _teach_local(
         answers: TeacherAnswers = LocalAnswers(model, job, manifest, sentiment=sentiment)
     else:
         if is_process_zero():
-            print(f"teach {config.stage}: text and labels alone, as the student reads other tokens")
+            name = corpus_name(config)
+            print(f"teach {name}: text and labels alone, as the student reads other tokens")
         answers = LocalTextAnswers(model, job, student.tokenizer, sentiment=sentiment)
         manifest = dataclasses.replace(
             manifest,
@@ -103,7 +104,7 @@ def _teach_local(
         )
     on_process_zero(artifact.begin)()
     counts = capture(answers, prompts, artifact.directory / "records", manifest)
-    _finish(artifact, config.stage, counts)
+    _finish(artifact, corpus_name(config), counts)
 
 
 def _teach_served(config: Config, workdir: Workdir, teacher: TeacherSettings) -> None:
@@ -136,7 +137,7 @@ def _teach_served(config: Config, workdir: Workdir, teacher: TeacherSettings) ->
         answers = ServedAnswers(endpoint, tokenizer, job, top_k=top_k, sentiment=sentiment)
         found = answers.capabilities
         what = "text and token targets" if found.token_targets else "text alone"
-        print(f"teach {config.stage}: {endpoint.model} gives {what} ({found.reason})")
+        print(f"teach {corpus_name(config)}: {endpoint.model} gives {what} ({found.reason})")
         objective = make_objective(config.objective.to_dict())
         if not found.token_targets and objective.needs_distributions:
             print(f"  training needs --config.objective.alpha=0, it is {config.objective.alpha}")
@@ -153,7 +154,7 @@ def _teach_served(config: Config, workdir: Workdir, teacher: TeacherSettings) ->
             **_tokens(tokenizer, load_config(student).vocab_size),
         )
         counts = capture(answers, prompts, artifact.directory / "records", manifest)
-    _finish(artifact, config.stage, counts)
+    _finish(artifact, corpus_name(config), counts)
 
 
 def _artifact(
@@ -172,7 +173,7 @@ def _artifact(
     }
     if tokenizer is not None:
         made_from["tokenizer"] = tokenizer_fingerprint(tokenizer)
-    return Artifact(workdir.cache(config.stage), made_from)
+    return Artifact(workdir.cache(corpus_name(config)), made_from)
 
 
 def _job(config: Config, workdir: Workdir) -> tuple[CaptureJob, list[Prompt]]:
@@ -233,19 +234,19 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> dict[str, An
 
 
 def _prompts_path(config: Config, workdir: Workdir) -> pathlib.Path:
-    return workdir.prompts(config.stage) / "prompts.jsonl"
+    return workdir.prompts(corpus_name(config)) / "prompts.jsonl"
 
 
 @on_process_zero
-def _finish(artifact: Artifact, stage: str, counts: Mapping[str, Mapping[str, int]]) -> None:
+def _finish(artifact: Artifact, corpus: str, counts: Mapping[str, Mapping[str, int]]) -> None:
     artifact.finish({"answers": counts})
-    print(_summary(stage, counts))
+    print(_summary(corpus, counts))
 
 
-def _summary(stage: str, counts: Mapping[str, Mapping[str, int]]) -> str:
+def _summary(corpus: str, counts: Mapping[str, Mapping[str, int]]) -> str:
     """What is kept in all, and of each kind of which something is not, by reason."""
     total = totals(counts)
-    lines = [f"teach {stage}: {total.pop('kept')} answers kept, not kept: {total}"]
+    lines = [f"teach {corpus}: {total.pop('kept')} answers kept, not kept: {total}"]
     for kind, of_kind in counts.items():
         rejected = {reason: number for reason, number in of_kind.items() if reason != "kept"}
         if rejected:

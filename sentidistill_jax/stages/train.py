@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+from jax.sharding import Mesh
+
 from sentidistill_jax.artifact import Artifact, file_fingerprint, write_json
 from sentidistill_jax.distributed import on_process_zero
 from sentidistill_jax.evaluation.protocols import DevelopmentScorer
@@ -14,7 +16,13 @@ from sentidistill_jax.export import export
 from sentidistill_jax.inference.local_model import LocalModel
 from sentidistill_jax.models.flops import num_parameters
 from sentidistill_jax.models.load import LoadedModel
-from sentidistill_jax.settings import Config, float_dtype, sentibench_dir, student_stages
+from sentidistill_jax.settings import (
+    Config,
+    corpus_name,
+    float_dtype,
+    sentibench_dir,
+    student_caches,
+)
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.teacher.settings import TeacherSettings
 from sentidistill_jax.training.student import Cut, load_student
@@ -36,10 +44,10 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
     check_batch_size(TrainSettings.of(config), mesh)
     directory = workdir.student(config.name)
     config = config.copy_and_resolve_references()
-    weights = dict(sorted((config.data.caches.to_dict() or {config.stage: 1.0}).items()))
+    weights = dict(sorted((config.data.caches.to_dict() or {corpus_name(config): 1.0}).items()))
     if min(weights.values()) < 0:
         raise ValueError(f"data.caches={weights} must have weights of at least 0.")
-    stages = student_stages(config) if Cut.of(config.student).needs_texts else ()
+    stages = student_caches(config) if Cut.of(config.student).needs_texts else ()
     cut_by = workdir.student_caches(stages)
     artifact = Artifact(
         directory,
@@ -56,21 +64,15 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
     )
     if artifact.finished:
         return directory / "model"
+    if not config.data.epochs:
+        return _untrained(config, workdir, artifact, mesh, list(cut_by))
     watched, watch = config.evaluation.in_training, None
     if watched.interval:  # refuses bad settings before a model is loaded
         scorer = DevelopmentScorer(config.evaluation.to_dict(), sentibench_dir(config.texts))
         tokens_per_batch = config.evaluation.tokens_per_batch
         watch = _Watch(scorer, mesh, tokens_per_batch, directory, watched.select_best)
-    student = config.student
     model = train(
-        load_student(
-            workdir.model_source(student.source),
-            Cut.of(student),
-            mesh,
-            list(cut_by),
-            dtype=float_dtype("student.dtype", student.dtype),
-            remat=student.remat,
-        ),
+        _load(config, workdir, mesh, list(cut_by)),
         [
             CacheSource(
                 workdir.cache(stage) / "records", weight, _cache_made_from(config, workdir, stage)
@@ -89,6 +91,29 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
         export(model, directory / "model")
     _finish(artifact, chosen, num_parameters(model.decoder.config))
     return directory / "model"
+
+
+def _load(config: Config, workdir: Workdir, mesh: Mesh, caches: list[pathlib.Path]) -> LoadedModel:
+    student = config.student
+    return load_student(
+        workdir.model_source(student.source),
+        Cut.of(student),
+        mesh,
+        caches,
+        dtype=float_dtype("student.dtype", student.dtype),
+        remat=student.remat,
+    )
+
+
+def _untrained(
+    config: Config, workdir: Workdir, artifact: Artifact, mesh: Mesh, caches: list[pathlib.Path]
+) -> pathlib.Path:
+    """Exports the student as it was cut: several runs can start from it, cut once."""
+    on_process_zero(artifact.begin)()
+    model = _load(config, workdir, mesh, caches)
+    export(model, artifact.directory / "model")
+    _finish(artifact, False, num_parameters(model.decoder.config))
+    return artifact.directory / "model"
 
 
 @on_process_zero

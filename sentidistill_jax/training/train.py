@@ -93,8 +93,9 @@ def check_batch_size(settings: TrainSettings, mesh: Mesh) -> None:
         **{f"checkpoint.{n}": settings.checkpoint[n] for n in ("interval", "keep")},
     }
     for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name}={count} must be at least 1.")
+        least = 0 if name == "data.epochs" else 1  # a student that is cut and not trained
+        if count < least:
+            raise ValueError(f"{name}={count} must be at least {least}.")
     rows, micro = settings.data["global_batch_size"], settings.data["micro_batches"]
     parts = sharding.data_parallel_degree(mesh) * micro
     if rows % parts:
