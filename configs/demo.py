@@ -27,8 +27,8 @@ _STUDENTS = (
 
 # Those that a small teacher answers well, and that say what the writer thinks.
 _PERSPECTIVES = {
-    "analyse/polarity": 1.0, "analyse/reason": 1.0, "analyse/stance": 1.0, "analyse/target": 1.0,
-    "rewrite/keep": 0.4, "rewrite/stronger": 0.4, "rewrite/flip": 0.4,
+    "analyse/polarity": 1.5, "analyse/reason": 1.5, "analyse/target": 1.0, "analyse/stance": 0.7,
+    "rewrite/stronger": 0.4, "rewrite/keep": 0.3,
 }  # fmt: skip
 
 
