@@ -44,11 +44,6 @@ class Workdir:
         candidate = self.root / source / "model"
         return str(candidate) if candidate.is_dir() else source
 
-    def trained_fingerprint(self, source: str) -> str:
-        """Hash of the manifest of `students/<name>`; "" for a model that was not trained here."""
-        manifest = self.root / source / "manifest.json"
-        return file_fingerprint(manifest) if manifest.is_file() else ""
-
     def student_caches(self, stages: Iterable[str]) -> dict[pathlib.Path, str]:
         """Caches by which a student is cut, and hashes of their manifests.
 

@@ -23,6 +23,7 @@ from sentidistill_jax.evaluation.protocols import answer_settings, protocol_of
 from sentidistill_jax.evaluation.results import SCORES_VERSION, benchmark_summary
 from sentidistill_jax.inference.local_model import LocalModel
 from sentidistill_jax.language_model import LanguageModel
+from sentidistill_jax.models.load import weights_fingerprint
 from sentidistill_jax.reporting.scores_file import provenance, write_scores
 from sentidistill_jax.settings import (
     Config,
@@ -62,7 +63,7 @@ def _evaluate_teacher(
     config: Config, workdir: Workdir, teacher: TeacherSettings, load: Callable[[], LanguageModel]
 ) -> None:
     made_from = {
-        "teacher": teacher.identity(),
+        "teacher": teacher.made_from(),
         "annotations": file_fingerprint(workdir.annotations / "manifest.json"),
     }
     raw, calibrated = (
@@ -107,7 +108,7 @@ def evaluate_student(
     cut_by = workdir.student_caches(stages)
     made_from = {
         "student": student.to_dict(),
-        "trained": workdir.trained_fingerprint(student.source),
+        "weights": weights_fingerprint(workdir.model_source(student.source)),
         "student_caches": list(cut_by.values()),
     }
     raw = _artifact(name, config, workdir, made_from)

@@ -148,6 +148,15 @@ def open_cache(
     return CacheReader(directory, manifest, logs)
 
 
+def is_whole(directory: pathlib.Path) -> bool:
+    """Whether a cache is finished and each of its files is the one that was written; reads all."""
+    try:
+        manifest = open_cache(directory).manifest
+    except (FileNotFoundError, CacheError):
+        return False
+    return all(sha256_of(directory / entry.name) == entry.sha256 for entry in manifest.shards)
+
+
 def _read_manifest(directory: pathlib.Path) -> CacheManifest:
     path = directory / MANIFEST_NAME
     if not path.exists():
