@@ -65,10 +65,10 @@ class Artifact:
 
     def __init__(self, directory: pathlib.Path, made_from: Mapping[str, Any]):
         self.directory = directory
-        self._made_from = json.loads(json.dumps(made_from, default=list))
+        self.made_from = json.loads(json.dumps(made_from, default=list))
         begun = directory / "made_from.json"
         if begun.exists():
-            got, wanted = _flat(json.loads(begun.read_text())), _flat(self._made_from)
+            got, wanted = _flat(json.loads(begun.read_text())), _flat(self.made_from)
             differing = [
                 f"{name} was {got.get(name)!r}, now {wanted.get(name)!r}"
                 for name in sorted(set(got) | set(wanted))
@@ -87,7 +87,7 @@ class Artifact:
 
     def begin(self) -> None:
         """Records what the directory is made from, before anything is written to it."""
-        write_json(self.directory / "made_from.json", self._made_from)
+        write_json(self.directory / "made_from.json", self.made_from)
 
     def finish(self, counts: Mapping[str, Any]) -> None:
         """Marks the directory as complete."""
@@ -96,7 +96,7 @@ class Artifact:
             {
                 "schema_version": SCHEMA_VERSION,
                 "package_version": __version__,
-                "made_from": self._made_from,
+                "made_from": self.made_from,
                 "counts": counts,
             },
         )

@@ -94,9 +94,9 @@ def run(
     waiting: dict[tuple[str, int], TruncatedPrompts] = {}
     for dataset in protocol.dataset_names:
         for seed in protocol.seeds:
-            path = parts and _part(parts, dataset, seed)
-            if path and path.exists():
-                finished[dataset, seed] = json.loads(path.read_text())
+            part = _stored(_part(parts, dataset, seed)) if parts else None
+            if part is not None:
+                finished[dataset, seed] = part
             else:
                 waiting[dataset, seed] = truncate_prompts(
                     load(dataset), seed, protocol.k_shot,
@@ -172,6 +172,14 @@ def _ask(
 
 def _part(parts: pathlib.Path, dataset: str, seed: int) -> pathlib.Path:
     return parts / f"{dataset.replace('/', '-')}-seed{seed}.json"
+
+
+def _stored(part: pathlib.Path) -> dict[str, Any] | None:
+    """A part that is there and whole."""
+    try:
+        return json.loads(part.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _write(path: pathlib.Path, values: Mapping[str, Any]) -> None:

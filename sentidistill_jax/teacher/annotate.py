@@ -90,7 +90,7 @@ class Annotator:
             chunk = texts[start : start + _CHUNK]
             if not part.exists():
                 progress = f"label {self.task} {start + len(chunk)}/{len(texts)}"
-                on_process_zero(_save)(part, self.scores(chunk, progress=progress))
+                on_process_zero(save_array)(part, self.scores(chunk, progress=progress))
             parts.append(np.load(part))
         return np.concatenate(parts)
 
@@ -174,7 +174,8 @@ def ensemble(logprobs: np.ndarray, offsets: np.ndarray | None) -> np.ndarray:
     return _log_normalise(shifted.mean(axis=1)).astype(np.float32)
 
 
-def _save(path: pathlib.Path, array: np.ndarray) -> None:
+def save_array(path: pathlib.Path, array: np.ndarray) -> None:
+    """Writes a .npy file that appears complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp.npy")
     np.save(temporary, array)

@@ -503,6 +503,37 @@ class TestEvaluate:
         with pytest.raises(ArtifactMismatchError, match="held_out was"):
             evaluate.evaluate_student("before", config, workdir)
 
+    def test_held_out_scores_are_resumed_set_by_set(self, config, workdir, monkeypatch):
+        held_out = [
+            UserText(f"out{i}", source, TEXTS[i], "held_out", label)
+            for i, source in enumerate(("movie", "tweets"))
+            for label in ("positive", "negative")
+        ]
+        write_records(workdir.texts / "held_out.jsonl", held_out, UserText)
+        config.evaluation.calibration_texts = 0
+        asked: list[str] = []
+        label_logprobs = LocalModel.label_logprobs
+
+        def counted(self, prompts, label_words, *, progress=None):
+            asked.append(prompts[0])
+            if len(asked) == 2:
+                raise KeyboardInterrupt
+            return label_logprobs(self, prompts, label_words, progress=progress)
+
+        monkeypatch.setattr(LocalModel, "label_logprobs", counted)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate.evaluate_student("before", config, workdir)
+        evaluate.evaluate_student("before", config, workdir)
+        assert len(asked) == 3 and asked[1] == asked[2] != asked[0]
+        monkeypatch.undo()
+        evaluate.evaluate_student("whole", config, workdir)
+        one, other = (
+            (workdir.evaluation(name) / "predictions.jsonl").read_bytes()
+            for name in ("before", "whole")
+        )
+        assert one == other
+        assert not (workdir.evaluation("before") / "parts").exists()
+
     def test_teacher_calibrated_uses_the_offsets_of_the_training_texts(self, config, workdir):
         with config.unlocked():
             config.annotate.priors.sentiment = (0.999, 0.001)
