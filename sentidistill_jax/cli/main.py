@@ -21,6 +21,7 @@ from sentidistill_jax.errors import (
     Interrupted,
     NonFiniteLossError,
     Preempted,
+    may_pass,
 )
 
 # Verb -> what it does, in one line. Its module is sentidistill_jax.cli.verbs.<verb>.
@@ -119,7 +120,9 @@ def _keep_compiled_programs(values: flags.FlagValues, *, alone: bool = True) -> 
 def _run(verb: Verb, values: flags.FlagValues) -> int:
     try:
         verb.run(values)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        return _fail(_one_sentence(error), EXIT_RESTART if may_pass(error) else EXIT_USAGE)
+    except ValueError as error:
         return _fail(_one_sentence(error))
     except (AttributeError, KeyError) as error:
         if not _from_config(error):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sentidistill_jax.errors import storage_errors
 from sentidistill_jax.evaluation import calibration, results
 from sentidistill_jax.evaluation.benchmark import Benchmark
 from sentidistill_jax.evaluation.prompt_truncation import (
@@ -182,6 +183,7 @@ def _stored(part: pathlib.Path) -> dict[str, Any] | None:
         return None
 
 
+@storage_errors()
 def _write(path: pathlib.Path, values: Mapping[str, Any]) -> None:
     """Writes a file that appears complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)

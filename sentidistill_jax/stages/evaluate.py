@@ -16,6 +16,7 @@ from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText, two_cla
 from sentidistill_jax.distributed import is_process_zero, on_process_zero
 from sentidistill_jax.endpoint.journal import Journal
 from sentidistill_jax.endpoint.model import EndpointModel
+from sentidistill_jax.errors import storage_errors
 from sentidistill_jax.evaluation import runner
 from sentidistill_jax.evaluation.benchmarks import SENTIBENCH
 from sentidistill_jax.evaluation.held_out import held_out_lines, held_out_scores
@@ -272,29 +273,16 @@ def _evaluate(
     """
     if artifact.finished:
         return
-    directory, labels = artifact.directory, TASKS["sentiment"].labels
     # What may be refused comes first: nothing is written before.
     asked = None
     if model is not None and _sentibench_enabled(config):
         asked = _ask_sentibench(artifact, config, model)
     on_process_zero(artifact.begin)()
-    sets: dict[str, dict[str, Any]] = {}
-    predictions: list[dict[str, Any]] = []
-    for number, (source, of_set) in enumerate(_labelled(workdir).items()):
-        texts = of_set[: config.evaluation.max_examples.get(source, 0) or None]
-        gold = np.array([labels.index(text.human_label or "") for text in texts])
-        part = directory / "parts" / f"held_out-{number}.npy"
-        if not part.exists():
-            scored = score_texts([text.without_label() for text in texts])
-            on_process_zero(save_array)(part, scored)
-        logprobs = np.load(part)
-        name, ids = f"held_out/{source}", [text.id for text in texts]
-        sets[name] = held_out_scores(gold, logprobs, labels)
-        predictions += held_out_lines(name, ids, gold, logprobs, labels)
+    sets, predictions = _score_held_out(artifact, config, workdir, score_texts)
     scores: dict[str, Any] = {
         "schema_version": SCORES_VERSION,
         "package_version": __version__,
-        "model": directory.name,
+        "model": artifact.directory.name,
         "provenance": provenance(config.evaluation.to_dict(), model.origin if model else {})
         | {"data": artifact.made_from["data"]},
         "sets": sets,
@@ -307,6 +295,28 @@ def _evaluate(
         scores[SENTIBENCH.name] = benchmark_summary(SENTIBENCH, entries, k_shot)
         scores["provenance"]["generation"] = generation
     on_process_zero(write_scores)(artifact, scores, predictions)
+
+
+@storage_errors()
+def _score_held_out(
+    artifact: Artifact, config: Config, workdir: Workdir, score_texts: ScoreTexts
+) -> tuple[dict[str, dict[str, Any]], list[Line]]:
+    """Entries of the held-out sets and lines of predictions; each set's scores are kept."""
+    labels = TASKS["sentiment"].labels
+    sets: dict[str, dict[str, Any]] = {}
+    predictions: list[Line] = []
+    for number, (source, of_set) in enumerate(_labelled(workdir).items()):
+        texts = of_set[: config.evaluation.max_examples.get(source, 0) or None]
+        gold = np.array([labels.index(text.human_label or "") for text in texts])
+        part = artifact.directory / "parts" / f"held_out-{number}.npy"
+        if not part.exists():
+            scored = score_texts([text.without_label() for text in texts])
+            on_process_zero(save_array)(part, scored)
+        logprobs = np.load(part)
+        name, ids = f"held_out/{source}", [text.id for text in texts]
+        sets[name] = held_out_scores(gold, logprobs, labels)
+        predictions += held_out_lines(name, ids, gold, logprobs, labels)
+    return sets, predictions
 
 
 def _ask_sentibench(

@@ -13,6 +13,7 @@ import numpy as np
 from sentidistill_jax.corpus import icldist
 from sentidistill_jax.corpus.user_texts import UnlabelledText
 from sentidistill_jax.distributed import on_process_zero
+from sentidistill_jax.errors import storage_errors
 from sentidistill_jax.language_model import LanguageModel
 
 _CHUNK = 256  # texts between two saves
@@ -79,6 +80,7 @@ class Annotator:
             )
         return np.stack(by_draw, axis=1)
 
+    @storage_errors()
     def resumable_scores(self, texts: Sequence[UnlabelledText], folder: pathlib.Path) -> np.ndarray:
         """As `scores`, in chunks that process 0 keeps in a folder; those found there are not asked.
 
