@@ -119,8 +119,9 @@ def evaluate_student(
         train = file_fingerprint(workdir.texts / "train.jsonl")
         made_from |= {"train": train, "seed": config.seed}
         made_from |= {"calibration_texts": config.evaluation.calibration_texts}
-        calibrated = _artifact(f"{name}-calibrated", config, workdir, made_from, held_out_only=True)
-        artifacts.append(calibrated)
+        artifacts.append(
+            _artifact(f"{name}-calibrated", config, workdir, made_from, held_out_only=True)
+        )
     if all(artifact.finished for artifact in artifacts):
         return
     _check_something_is_labelled(config, workdir)

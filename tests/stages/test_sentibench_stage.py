@@ -125,17 +125,16 @@ def test_scores_are_those_of_the_published_files_unless_others_are_meant(
     config.evaluation.update(tokens_per_batch=512, max_num_seqs=2, calibration_texts=7)
     config.evaluation.in_training.interval = 5
     config.student.remat = "full"
-    monkeypatch.setattr(evaluate, "load_student", None)  # nothing is loaded
-    evaluate_student("one", config, workdir)
-
-    flip_first_label(copied / "test.json")
-    for name in ("one", "two"):
-        with pytest.raises(ValueError, match="sc/sst2/test.json .*differ from the published"):
-            evaluate_student(name, config, workdir)
-    config.evaluation.sentibench.altered_files = True
-    with pytest.raises(ArtifactMismatchError, match="data.sentibench was"):
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "load_student", None)  # nothing is loaded
         evaluate_student("one", config, workdir)
-    monkeypatch.undo()
+        flip_first_label(copied / "test.json")
+        for name in ("one", "two"):
+            with pytest.raises(ValueError, match="sc/sst2/test.json .*differ from the published"):
+                evaluate_student(name, config, workdir)
+        config.evaluation.sentibench.altered_files = True
+        with pytest.raises(ArtifactMismatchError, match="data.sentibench was"):
+            evaluate_student("one", config, workdir)
     evaluate_student("two", config, workdir)
     altered = json.loads((workdir.evaluation("two") / "scores.json").read_text())
     assert altered["provenance"]["data"] != scores["provenance"]["data"]

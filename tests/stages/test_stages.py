@@ -520,12 +520,12 @@ class TestEvaluate:
                 raise KeyboardInterrupt
             return label_logprobs(self, prompts, label_words, progress=progress)
 
-        monkeypatch.setattr(LocalModel, "label_logprobs", counted)
-        with pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalModel, "label_logprobs", counted)
+            with pytest.raises(KeyboardInterrupt):
+                evaluate.evaluate_student("before", config, workdir)
             evaluate.evaluate_student("before", config, workdir)
-        evaluate.evaluate_student("before", config, workdir)
         assert len(asked) == 3 and asked[1] == asked[2] != asked[0]
-        monkeypatch.undo()
         evaluate.evaluate_student("whole", config, workdir)
         one, other = (
             (workdir.evaluation(name) / "predictions.jsonl").read_bytes()
