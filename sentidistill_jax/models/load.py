@@ -7,7 +7,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import transformers
 from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
 
@@ -16,7 +15,7 @@ from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.embedded import EMBEDDED, embedded_path
 from sentidistill_jax.models.gguf import GGUFFile
 from sentidistill_jax.models.hf import load_decoder, read_hf_directory, read_json, weight_files
-from sentidistill_jax.models.trimmed_vocabulary import TrimmedVocabulary
+from sentidistill_jax.models.trimmed_vocabulary import TrimmedVocabulary, read_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +94,8 @@ def load_model(source: str, mesh: Mesh, **options: Any) -> LoadedModel:
         decoder = load_decoder(file.config, file.tensors(), mesh, **options)
         return LoadedModel(decoder, file.tokenizer(), weights_fingerprint(source), source)
     config, tensors = read_hf_directory(path)
+    tokenizer = read_tokenizer(path)  # first: weights may take minutes
     decoder = load_decoder(config, tensors, mesh, **options)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
     trimmed = TrimmedVocabulary.load(path)
     generation = path / "generation_config.json"
     return LoadedModel(
@@ -114,11 +113,10 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
 
     Raises:
       FileNotFoundError: If there is nothing at `source`.
+      ValueError: If there is no tokenizer, or it cannot be read.
     """
     path = _path(source)
-    if path.suffix == ".gguf":
-        return GGUFFile(path).tokenizer()
-    return transformers.AutoTokenizer.from_pretrained(path)
+    return GGUFFile(path).tokenizer() if path.suffix == ".gguf" else read_tokenizer(path)
 
 
 def load_config(source: str) -> ModelConfig:
