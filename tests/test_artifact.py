@@ -141,6 +141,15 @@ def test_write_json_that_fails_keeps_the_old_file(tmp_path):
     assert json.loads(path.read_text()) == {"a": 1}
 
 
+@pytest.mark.parametrize("name", ["../../escape", "a/b", "/etc", "..", ".", "", "a\nb", "a\0"])
+def test_names_stay_inside_the_working_directory(tmp_path, name):
+    workdir = Workdir(tmp_path)
+    for folder in (workdir.student, workdir.evaluation, workdir.cache, workdir.prompts):
+        with pytest.raises(ValueError, match="must be the name of a folder"):
+            folder(name)
+    assert workdir.student("an odd (but harmless) näme").parent == tmp_path / "students"
+
+
 def test_students_are_found_by_name_and_other_models_by_their_own(tmp_path):
     workdir = Workdir(tmp_path)
     (tmp_path / "students" / "both" / "model").mkdir(parents=True)

@@ -49,6 +49,11 @@ def test_what_one_process_does_alone_the_others_leave_to_it(tmp_path, monkeypatc
         (["train", CONFIG, "--config.checkpoint.interval=0"], ("checkpoint.interval=0", "1")),
         (["train", CONFIG, "--config.mesh.data=3"], ("mesh", "3", "data=-1")),
         (["train", CONFIG, "--config.data.global_batch_size=8"], ("not found", "run the stage")),
+        (["train", CONFIG, "--config.data.global_batch_size=8", "--config.name=../x"], ("'../x'",)),
+        (
+            ["evaluate", CONFIG, "--model=smollm2-135m-instruct", "--name=../x"],
+            ("'../x'", "folder"),
+        ),
         (["train", CONFIG, "--spelling=wrong"], ("spelling",)),
         (["train", CONFIG, "stray"], ("stray", "--name=value")),
         (["corpus", CONFIG, "--config.stage=both"], ("stage='both'", "'knowdist' or 'icldist'")),
