@@ -169,4 +169,11 @@ def _read_manifest(directory: pathlib.Path) -> CacheManifest:
     problems = differences(values, {"schema_version": SCHEMA_VERSION})
     if problems:  # then the other fields cannot be trusted to mean what they say
         raise CacheMismatchError(directory, problems)
-    return CacheManifest.from_dict(values)
+    try:
+        manifest = CacheManifest.from_dict(values)
+    except (KeyError, TypeError) as error:
+        raise CacheError(f"{path} is no manifest ({error}); run the capture again.") from error
+    if len(manifest.shards) != manifest.num_shards:
+        found = f"shards: got {len(manifest.shards)}, expected {manifest.num_shards}"
+        raise CacheMismatchError(directory, [found])
+    return manifest
