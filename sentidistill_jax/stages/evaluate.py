@@ -203,6 +203,7 @@ def _artifact(
     held_out_only: bool = False,
 ) -> Artifact:
     """The scores of a model under a name, refused if they are of another model or other data."""
+    directory = workdir.evaluation(name)
     evaluation, held_out = config.evaluation, workdir.texts / "held_out.jsonl"
     asked = _sentibench_enabled(config) and not held_out_only
     made_from = {
@@ -215,7 +216,7 @@ def _artifact(
         "sentibench": evaluation.sentibench.to_dict() if asked else None,
         "sentibench_examples": evaluation.sentibench_examples if asked else None,
     }
-    return Artifact(workdir.evaluation(name), made_from)
+    return Artifact(directory, made_from)
 
 
 def _sentibench_fingerprint(config: Config) -> str:
