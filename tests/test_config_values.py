@@ -20,6 +20,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 @pytest.fixture(autouse=True)
 def in_the_repository(monkeypatch):
+    monkeypatch.setattr(sys, "argv", sys.argv)  # main() replaces it
     monkeypatch.chdir(ROOT)
     monkeypatch.syspath_prepend(ROOT)
 
