@@ -206,6 +206,9 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.evaluation.sentibench_examples = 0  # per data set; -1: none, 0: all
     config.evaluation.sentibench = ConfigDict()  # the defaults are the published protocol
     config.evaluation.sentibench.datasets = ()  # such as ("sc/imdb", "absa/opener"); (): all twelve
+    # Other files than the published ones are refused, unless they are meant: such scores are
+    # comparable with no others.
+    config.evaluation.sentibench.altered_files = False
     config.evaluation.sentibench.k_shot = 4
     config.evaluation.sentibench.seeds = (42,)  # of the demonstrations
     config.evaluation.sentibench.max_prompt_length = 0  # tokens; 0: what the model has room for

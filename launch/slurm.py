@@ -45,6 +45,8 @@ def render(job: Job, flags: argparse.Namespace) -> str:
         f"--output={job.name}-%j.log",
         f"--signal=TERM@{GRACE_SECONDS}",
     ]
+    if not f"{flags.partition}{flags.time_limit}".isprintable():
+        raise ValueError("--partition and --time_limit must be one line each.")
     if flags.partition:
         directives.insert(1, f"--partition={flags.partition}")
     lines = ["#!/bin/bash", *(f"#SBATCH {directive}" for directive in directives)]

@@ -12,6 +12,8 @@ from launch.job import GRACE_SECONDS, Job
 from sentidistill_jax.errors import EXIT_USAGE
 from sentidistill_jax.planner.topology import Topology
 
+_END = "REMOTE"  # of what runs on every host, in the script
+
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds `--zone`, `--project` and `--spot`."""
@@ -54,7 +56,11 @@ def render(job: Job, flags: argparse.Namespace) -> str:
         create += [f"--node-count={topology.num_slices}", f"--node-prefix={job.name}"]
     if flags.spot:
         create.append("--spot")
-    here = shlex.join(where)
+    here, remote = shlex.join(where), _remote(job)
+    if _END in remote.splitlines():
+        raise ValueError(
+            f"a line of the job is {_END!r}, which ends the script of a host; change it."
+        )
     run_on = [
         f'  {tpus} tpu-vm ssh {node} {here} --worker=all --command="$remote" &\n  pids+=($!)'
         for node in nodes
@@ -64,9 +70,9 @@ def render(job: Job, flags: argparse.Namespace) -> str:
 set -u
 
 # Runs on every host.
-remote=$(cat <<'REMOTE'
-{_remote(job)}
-REMOTE
+remote=$(cat <<'{_END}'
+{remote}
+{_END}
 )
 
 clean_up() {{

@@ -1,15 +1,20 @@
 """A directory that one stage makes and others read, with a manifest of what it was made from."""
 
+import fcntl
 import hashlib
 import json
 import os
 import pathlib
+import socket
 from collections.abc import Mapping
-from typing import Any
+from typing import IO, Any
 
 from sentidistill_jax import __version__
 
 SCHEMA_VERSION = 1
+_LOCK = ".lock"
+# Lock file -> held open by this process; the system lets go of it when the process ends, however.
+_locks: dict[pathlib.Path, IO[str]] = {}
 
 
 class ArtifactMismatchError(ValueError):
@@ -65,10 +70,10 @@ class Artifact:
 
     def __init__(self, directory: pathlib.Path, made_from: Mapping[str, Any]):
         self.directory = directory
-        self._made_from = json.loads(json.dumps(made_from, default=list))
+        self.made_from = json.loads(json.dumps(made_from, default=list))
         begun = directory / "made_from.json"
         if begun.exists():
-            got, wanted = _flat(json.loads(begun.read_text())), _flat(self._made_from)
+            got, wanted = _flat(json.loads(begun.read_text())), _flat(self.made_from)
             differing = [
                 f"{name} was {got.get(name)!r}, now {wanted.get(name)!r}"
                 for name in sorted(set(got) | set(wanted))
@@ -86,8 +91,15 @@ class Artifact:
         return (self.directory / "manifest.json").exists()
 
     def begin(self) -> None:
-        """Records what the directory is made from, before anything is written to it."""
-        write_json(self.directory / "made_from.json", self._made_from)
+        """Records what the directory is made from, before anything is written to it.
+
+        From here on it belongs to this process, until `finish` or the end of the process.
+
+        Raises:
+          BlockingIOError: If another process is writing to it.
+        """
+        _lock(self.directory)
+        write_json(self.directory / "made_from.json", self.made_from)
 
     def finish(self, counts: Mapping[str, Any]) -> None:
         """Marks the directory as complete."""
@@ -96,7 +108,43 @@ class Artifact:
             {
                 "schema_version": SCHEMA_VERSION,
                 "package_version": __version__,
-                "made_from": self._made_from,
+                "made_from": self.made_from,
                 "counts": counts,
             },
         )
+        _unlock(self.directory)
+
+
+def _lock(directory: pathlib.Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory.resolve() / _LOCK
+    if path in _locks:
+        return
+    file = path.open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        holder = file.read() or "another process"
+        file.close()
+        raise BlockingIOError(
+            f"{directory} is being written by {holder}; wait until it has ended, or stop it."
+        ) from error
+    except OSError:  # a file system without locks
+        file.close()
+        return
+    if not os.fstat(file.fileno()).st_nlink:  # its holder finished while this one opened it
+        file.close()
+        return _lock(directory)
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+    _locks[path] = file
+
+
+def _unlock(directory: pathlib.Path) -> None:
+    path = directory.resolve() / _LOCK
+    file = _locks.pop(path, None)
+    if file is not None:
+        path.unlink(missing_ok=True)
+        file.close()

@@ -4,8 +4,10 @@ The state is everything: a run's position in the data is its step, and its only 
 shuffles and adapters that its seed decides, so the config saved beside it completes it.
 """
 
+import contextlib
 import pathlib
 import sys
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -14,6 +16,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax import lax
 from jax.experimental import multihost_utils
+
+from sentidistill_jax.errors import StorageError
 
 State = TypeVar("State")
 
@@ -39,15 +43,18 @@ class Checkpoints:
         )
 
     def save(self, step: int, state: Any, config: dict[str, Any]) -> None:
-        """Starts writing; returns once the arrays have been copied off the devices."""
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),  # pyright: ignore[reportCallIssue]
-                checksums=ocp.args.JsonSave(checksums(state)),  # pyright: ignore[reportCallIssue]
-                config=ocp.args.JsonSave(config),  # pyright: ignore[reportCallIssue]
-            ),
+        """Starts writing; returns once the arrays have been copied off the devices.
+
+        Raises:
+          StorageError: If this checkpoint, or the one before it, cannot be written.
+        """
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),  # pyright: ignore[reportCallIssue]
+            checksums=ocp.args.JsonSave(checksums(state)),  # pyright: ignore[reportCallIssue]
+            config=ocp.args.JsonSave(config),  # pyright: ignore[reportCallIssue]
         )
+        with self._write_errors():
+            self._manager.save(step, args=items)
 
     def restore(self, like: State) -> tuple[State, dict[str, Any]] | None:
         """The newest checkpoint that is whole, placed as `like` is placed, and its config.
@@ -112,9 +119,26 @@ class Checkpoints:
         self._manager.reload()
 
     def close(self) -> None:
-        """Waits for what is being written."""
-        self._manager.wait_until_finished()
+        """Waits for what is being written.
+
+        Raises:
+          StorageError: If it cannot be written.
+        """
+        with self._write_errors():
+            self._manager.wait_until_finished()
         self._manager.close()
+
+    @contextlib.contextmanager
+    def _write_errors(self) -> Iterator[None]:
+        """Orbax and TensorStore name a full or lost disk in many ways, and at length."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            raise StorageError(
+                f"a checkpoint cannot be written to {self._directory}"
+                f" ({' '.join(str(error).split())[:200]}); the ones before it are kept, run the"
+                " same command again once the disk or mount is well."
+            ) from error
 
 
 def checksums(state: Any) -> dict[str, int]:

@@ -10,6 +10,8 @@ from sentidistill_jax.artifact import write_json
 from sentidistill_jax.models.hf import write_hf_directory
 from sentidistill_jax.models.load import LoadedModel
 
+_TOKEN_ID = "_token_id"  # what settings end with that name a special token
+
 
 def export(
     model: LoadedModel,
@@ -36,11 +38,13 @@ def export(
     temporary = directory.with_name(f".{directory.name}.partial")
     if jax.process_index() == 0:
         shutil.rmtree(temporary, ignore_errors=True)
-    write_hf_directory(model.decoder, temporary, dtype=dtype)
+    settings = generation_config(model)
+    ids = {name: value for name, value in settings.items() if name.endswith(_TOKEN_ID)}
+    write_hf_directory(model.decoder, temporary, dtype=dtype, fields=ids)
     if jax.process_index() != 0:
         return
     model.tokenizer.save_pretrained(temporary)
-    write_json(temporary / "generation_config.json", generation_config(model))
+    write_json(temporary / "generation_config.json", settings)
     if card is not None:
         (temporary / "README.md").write_text(card)
     if model.trimmed is not None:
@@ -51,9 +55,7 @@ def export(
 
 def generation_config(model: LoadedModel) -> dict[str, Any]:
     """What the model's own generation_config.json said, with the ids of its present tokenizer."""
-    kept = {
-        name: value for name, value in model.generation.items() if not name.endswith("_token_id")
-    }
+    kept = {name: value for name, value in model.generation.items() if not name.endswith(_TOKEN_ID)}
     ids = {
         f"{name}_token_id": getattr(model.tokenizer, f"{name}_token_id")
         for name in ("bos", "eos", "pad")

@@ -1,5 +1,6 @@
 """Metrics to a JSON-lines file and to TensorBoard; only process 0 writes."""
 
+import contextlib
 import json
 import pathlib
 from collections.abc import Mapping
@@ -47,5 +48,5 @@ class MetricWriter:
     def close(self) -> None:
         """Flushes and closes both."""
         if self._active:
-            self._file.close()
-            self._events.close()
+            with contextlib.closing(self._events), self._file:
+                pass

@@ -125,7 +125,8 @@ def _nearest(sizes: Mapping[str, int], num_devices: int) -> str:
     outermost, *inner = sizes
     left, fitting = num_devices, {outermost: -1}
     for axis in reversed(inner):
-        fitting[axis] = max(n for n in range(1, max(sizes[axis], 1) + 1) if left % n == 0)
+        most = min(max(sizes[axis], 1), left)
+        fitting[axis] = max(n for n in range(1, most + 1) if left % n == 0)
         left //= fitting[axis]
     return ", ".join(f"{axis}={fitting[axis]}" for axis in sizes)
 

@@ -9,7 +9,11 @@ from sentidistill_jax.artifact import file_fingerprint
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
-    """A working directory; nothing is created here."""
+    """A working directory; nothing is created here.
+
+    Raises:
+      ValueError: Where a name would lead out of the folder that it is for.
+    """
 
     root: pathlib.Path
 
@@ -25,29 +29,24 @@ class Workdir:
 
     def prompts(self, stage: str) -> pathlib.Path:
         """Corpus of a stage."""
-        return self.root / "corpus" / stage
+        return self.root / "corpus" / _name(stage)
 
     def cache(self, stage: str) -> pathlib.Path:
         """Teacher cache of a stage."""
-        return self.root / "cache" / stage
+        return self.root / "cache" / _name(stage)
 
     def student(self, name: str) -> pathlib.Path:
         """Training run: checkpoints, metrics, and the trained model under `model`."""
-        return self.root / "students" / name
+        return self.root / "students" / _name(name)
 
     def evaluation(self, name: str) -> pathlib.Path:
         """Scores and predictions of one model."""
-        return self.root / "evaluation" / name
+        return self.root / "evaluation" / _name(name)
 
     def model_source(self, source: str) -> str:
         """`students/<name>` becomes the trained model's directory; anything else stays as it is."""
         candidate = self.root / source / "model"
         return str(candidate) if candidate.is_dir() else source
-
-    def trained_fingerprint(self, source: str) -> str:
-        """Hash of the manifest of `students/<name>`; "" for a model that was not trained here."""
-        manifest = self.root / source / "manifest.json"
-        return file_fingerprint(manifest) if manifest.is_file() else ""
 
     def student_caches(self, stages: Iterable[str]) -> dict[pathlib.Path, str]:
         """Caches by which a student is cut, and hashes of their manifests.
@@ -65,3 +64,12 @@ class Workdir:
                 )
             found[self.cache(stage) / "records"] = file_fingerprint(manifest)
         return found
+
+
+def _name(name: str) -> str:
+    """The name of one folder, which is no path."""
+    if name in ("", ".", "..") or pathlib.PurePath(name).name != name or not name.isprintable():
+        raise ValueError(
+            f"name={name!r} must be the name of a folder, without / and control characters."
+        )
+    return name

@@ -1,8 +1,10 @@
 """Small real things for tests: a tokenizer, a decoder, caches of random distributions."""
 
+import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+import resource
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -204,3 +206,14 @@ def assert_trees_close(got: Mapping[str, Any], expected: Mapping[str, Any], tole
         np.testing.assert_allclose(
             got[name], value, rtol=tolerance, atol=tolerance * scale, err_msg=name
         )
+
+
+@contextlib.contextmanager
+def full_disk(num_bytes: int) -> Iterator[None]:
+    """No file may become longer than this."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -26,6 +27,29 @@ def finished(directory: pathlib.Path) -> Artifact:
     artifact.begin()
     artifact.finish({"records": 3})
     return artifact
+
+
+def test_a_second_writer_is_refused_until_the_first_is_gone(tmp_path):
+    script = f"""
+import pathlib, time
+from sentidistill_jax.artifact import Artifact
+Artifact(pathlib.Path({str(tmp_path)!r}), {MADE_FROM!r}).begin()
+print("begun", flush=True)
+time.sleep(60)
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as other:
+        assert other.stdout and other.stdout.readline() == b"begun\n"
+        holder = f"process {other.pid} on {socket.gethostname()}"
+        artifact = Artifact(tmp_path, MADE_FROM)
+        with pytest.raises(BlockingIOError, match=f"is being written by {holder}"):
+            artifact.begin()
+        other.kill()
+    artifact.begin()
+    artifact.begin()  # it is this process's own
+    artifact.finish({})
+    assert {path.name for path in tmp_path.iterdir()} == {"made_from.json", "manifest.json"}
 
 
 class TestArtifact:
@@ -115,6 +139,15 @@ def test_write_json_that_fails_keeps_the_old_file(tmp_path):
     with pytest.raises(TypeError):
         write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}
+
+
+@pytest.mark.parametrize("name", ["../../escape", "a/b", "/etc", "..", ".", "", "a\nb", "a\0"])
+def test_names_stay_inside_the_working_directory(tmp_path, name):
+    workdir = Workdir(tmp_path)
+    for folder in (workdir.student, workdir.evaluation, workdir.cache, workdir.prompts):
+        with pytest.raises(ValueError, match="must be the name of a folder"):
+            folder(name)
+    assert workdir.student("an odd (but harmless) näme").parent == tmp_path / "students"
 
 
 def test_students_are_found_by_name_and_other_models_by_their_own(tmp_path):

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import full_disk
 
 from sentidistill_jax.checkpoint import Checkpoints, checksums
+from sentidistill_jax.errors import StorageError
 from sentidistill_jax.sharding import make_mesh
 
 
@@ -144,3 +146,16 @@ class TestChecksums:
             )
             assert checksums([array.at[2, 3].set(flipped)]) != checksums([array])
         assert list(checksums([array[::-1]]).values()) != [before]
+
+
+def test_a_disk_that_is_full_is_one_sentence_and_leaves_the_checkpoint_before(tmp_path):
+    save(tmp_path, [1])
+    checkpoints = Checkpoints(tmp_path)
+    with (
+        full_disk(4096),
+        pytest.raises(StorageError, match="a checkpoint cannot be written") as error,
+    ):
+        checkpoints.save(2, state_of(2, width=65536), {"at": 2})
+        checkpoints.close()
+    assert len(str(error.value)) < 600
+    assert_is_step(restore(tmp_path), 1)

@@ -7,6 +7,7 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
+import transformers
 from flax import nnx
 from helpers import arrays_of, byte_tokenizer, random_model
 
@@ -39,6 +40,17 @@ def test_it_loads_as_the_same_model(model, mesh, tmp_path):
     text = "A positive, quiet\ntreasure: 12 €"
     assert loaded.tokenizer(text)["input_ids"] == model.tokenizer(text)["input_ids"]
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["student"]
+
+
+def test_programs_that_read_config_json_alone_know_the_special_tokens(model, mesh, tmp_path):
+    chat = dataclasses.replace(model, generation={"eos_token_id": [3, 5]})
+    export(chat, tmp_path / "one")
+    again = load_model(str(tmp_path / "one"), mesh)
+    export(again, tmp_path / "two")  # ids outlive an export of an export
+    for name in ("one", "two"):
+        config = transformers.AutoConfig.from_pretrained(tmp_path / name)
+        assert (config.eos_token_id, config.pad_token_id) == ([3, 5], model.tokenizer.pad_token_id)
+        assert config.bos_token_id is None
 
 
 def test_a_tokenizer_that_was_exported_keeps_its_fingerprint(model, mesh, tmp_path):

@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).parents[1] / PACKAGE
 
 # Lower layers know nothing of higher ones; parts of one layer know nothing of one another.
 LAYERS = (
-    ("errors", "artifact"),
+    ("errors", "artifact", "config_values"),
     (
         "settings",
         "workdir",

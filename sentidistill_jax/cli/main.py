@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from absl import flags
 
 from sentidistill_jax import __version__
+from sentidistill_jax.config_values import check_values
 from sentidistill_jax.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -21,6 +22,7 @@ from sentidistill_jax.errors import (
     Interrupted,
     NonFiniteLossError,
     Preempted,
+    may_pass,
 )
 
 # Verb -> what it does, in one line. Its module is sentidistill_jax.cli.verbs.<verb>.
@@ -78,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{str(module.__doc__).strip()}\n\nFlags:\n{flags_help}")
             return 0
         _parse(values, module.VERB.words, name, rest)
+        if "config" in values and values.config is not None:
+            check_values(values.config.to_dict())
     # Whatever flags and config files stumble over is the user's: a misspelt field is a KeyError.
     except (flags.Error, OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         return _fail(_one_sentence(error))
@@ -119,7 +123,9 @@ def _keep_compiled_programs(values: flags.FlagValues, *, alone: bool = True) -> 
 def _run(verb: Verb, values: flags.FlagValues) -> int:
     try:
         verb.run(values)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        return _fail(_one_sentence(error), EXIT_RESTART if may_pass(error) else EXIT_USAGE)
+    except ValueError as error:
         return _fail(_one_sentence(error))
     except (AttributeError, KeyError) as error:
         if not _from_config(error):

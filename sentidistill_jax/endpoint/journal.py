@@ -6,8 +6,10 @@ import os
 import pathlib
 import tempfile
 import weakref
-from typing import IO
+from collections.abc import Mapping
+from typing import IO, Any
 
+from sentidistill_jax.artifact import fingerprint
 from sentidistill_jax.endpoint.protocol import Answer
 
 _SYNC_EVERY = 64  # answers; a machine that fails loses at most these, a process that is killed none
@@ -17,13 +19,14 @@ class Journal:
     """An append-only file of answers by the key of their request.
 
     Closed by `with`, or when it is no longer used. Each line is a JSON object `{"key": ...,
-    "answer": {...}}`. Only positions are held in memory.
+    "answer": {...}, "checksum": ...}`. Only positions are held in memory.
 
     Args:
       path: Created on the first answer; None keeps the answers in a temporary file.
 
     Raises:
-      ValueError: If a line is damaged other than by being the last one and cut off.
+      ValueError: If a line is damaged other than by being the last one and cut off, or its answer
+        is none that a server may give.
       BlockingIOError: If another process writes to it.
     """
 
@@ -65,7 +68,8 @@ class Journal:
         if self._file is None:
             self._open()
         assert self._file is not None
-        line = json.dumps({"key": key, "answer": answer.to_dict()}) + "\n"
+        values = answer.to_dict()
+        line = json.dumps({"key": key, "answer": values, "checksum": _checksum(key, values)}) + "\n"
         self._positions[key] = self._file.seek(0, os.SEEK_END)
         self.models.add(answer.model)
         self._file.write(line.encode())
@@ -109,14 +113,23 @@ class Journal:
                 break
             try:
                 entry = json.loads(line)
-                self._positions[entry["key"]] = position
-                self.models.add(entry["answer"]["model"])
+                key, answer = entry["key"], entry["answer"]
+                if entry.get("checksum", "") not in (_checksum(key, answer), ""):
+                    raise ValueError("it does not fit its checksum")
+                if key in self._positions:
+                    raise ValueError("an earlier line answers the same request")
+                self.models.add(Answer.from_dict(answer).model)
+                self._positions[key] = position
             except (ValueError, LookupError, TypeError) as error:
                 raise ValueError(
                     f"{self.path}:{number} is damaged ({error}); remove that line, and its request"
                     " is asked again."
                 ) from error
             position += len(line)
+
+
+def _checksum(key: str, answer: Mapping[str, Any]) -> str:
+    return fingerprint([key, answer])
 
 
 def _sync_and_close(file: IO[bytes]) -> None:

@@ -8,6 +8,7 @@ completions of llama.cpp's own server), and vLLM's `prompt_logprobs`.
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from sentidistill_jax.endpoint.settings import EndpointSettings
 
 _BYTES, _ID = "bytes:", "token_id:"  # what a name begins with that is not the token's text
 _NO_MASS = -1000.0  # a logprob below it stands for none
+_MASS_ERROR = 1e-3  # servers round
 
 
 class GarbledAnswerError(ValueError):
@@ -67,10 +69,21 @@ class TokenLogprobs:
 
     A name is the token's text, or `token_id:N` where the server counts, or `bytes:HEX` where its
     bytes are no whole UTF-8 text.
+
+    Raises:
+      ValueError: If the candidates have more mass than 1: they are not of the full vocabulary.
     """
 
     name: str  # "" where the server gives candidates alone
     candidates: Mapping[str, float]  # name -> logprob at temperature 1, the token itself included
+
+    def __post_init__(self):
+        mass = sum(math.exp(min(logprob, 1.0)) for logprob in self.candidates.values())
+        if not mass <= 1 + _MASS_ERROR:
+            raise ValueError(
+                f"the server's logprobs of one token add up to {mass:.4f}, expected at most 1; they"
+                " are no distribution, set endpoint.top_logprobs=0 to use its text alone"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +155,7 @@ def parse_answer(data: bytes) -> Answer:
             prompt_tokens=usage.get("prompt_tokens"),
             completion_tokens=int(usage.get("completion_tokens") or 0),
         )
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         start = data[:80].decode(errors="replace")
         raise GarbledAnswerError(
             f"the answer is not of OpenAI's protocol ({type(error).__name__}: {error}); it begins"

@@ -159,20 +159,24 @@ class Benchmark:
         """
         return _load(self.read, self.task(name), self.data_dir(data_dir))
 
-    def verify(
+    def files(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Returns what `load` reads for some tasks, relative to the folder of the benchmark."""
+        splits: tuple[Split, ...] = ("train", "test")
+        return tuple(self.task(name).split_files[split] for name in names for split in splits)
+
+    def sums(
         self,
         data_dir: str | os.PathLike[str] | None = None,
         files: Iterable[str] | None = None,
-    ) -> None:
-        """Checks files of a copy against their recorded SHA-256.
+    ) -> dict[str, str]:
+        """Returns the SHA-256 of files of a copy.
 
         Args:
           data_dir: Folder of the benchmark; None takes the one that the environment names.
-          files: Which ones, relative to the folder; None checks all.
+          files: Which ones, relative to the folder; None takes all.
 
         Raises:
           FileNotFoundError: If the folder is not given or files are missing; all are named.
-          ValueError: If files differ from the published ones; all are named.
         """
         folder, files = self.data_dir(data_dir), tuple(self.sha256 if files is None else files)
         missing = [name for name in files if not (folder / name).is_file()]
@@ -181,16 +185,31 @@ class Benchmark:
                 f"{', '.join(missing)} missing in {folder}; expected the published {self.title}"
                 " files there, copy them again."
             )
-        altered = []
-        for name in files:
-            found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-            if found != self.sha256[name]:
-                altered.append(f"{name} (expected SHA-256 {self.sha256[name]}, found {found})")
+        return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files}
+
+    def verify(
+        self,
+        data_dir: str | os.PathLike[str] | None = None,
+        files: Iterable[str] | None = None,
+    ) -> dict[str, str]:
+        """As `sums`, and compares them with the recorded ones.
+
+        Raises:
+          FileNotFoundError: If the folder is not given or files are missing; all are named.
+          ValueError: If files differ from the published ones; all are named.
+        """
+        sums = self.sums(data_dir, files)
+        altered = [
+            f"{name} (expected SHA-256 {self.sha256[name]}, found {found})"
+            for name, found in sums.items()
+            if found != self.sha256[name]
+        ]
         if altered:
             raise ValueError(
-                f"{', '.join(altered)} in {folder} differ from the published {self.title} files;"
-                " copy them again, scores on altered data are not comparable."
+                f"{', '.join(altered)} in {self.data_dir(data_dir)} differ from the published"
+                f" {self.title} files; copy them again, scores on altered data are not comparable."
             )
+        return sums
 
 
 @functools.lru_cache(maxsize=32)

@@ -82,7 +82,9 @@ class DevelopmentScorer:
       data_dir: Folder of SentiBench, or None.
 
     Raises:
-      ValueError: Names the field that is out of range, or says that there are no data.
+      ValueError: Names the field that is out of range, or says that there are no data, or other
+        than the published ones.
+      FileNotFoundError: If files are missing.
     """
 
     settings: Mapping[str, Any]
@@ -102,6 +104,8 @@ class DevelopmentScorer:
                 f" {_MOST_DEVELOPMENT_EXAMPLES} examples."
             )
         self._protocol(None)
+        if not self.settings["sentibench"]["altered_files"]:
+            SENTIBENCH.verify(self.data_dir, SENTIBENCH.files(watched["datasets"]))
 
     def __call__(self, model: LanguageModel) -> dict[str, float]:
         """`eval/DATASET/f1` of every data set of `in_training`, and the mean of them."""

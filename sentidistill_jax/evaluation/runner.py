@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sentidistill_jax.errors import storage_errors
 from sentidistill_jax.evaluation import calibration, results
 from sentidistill_jax.evaluation.benchmark import Benchmark
 from sentidistill_jax.evaluation.prompt_truncation import (
@@ -94,9 +95,9 @@ def run(
     waiting: dict[tuple[str, int], TruncatedPrompts] = {}
     for dataset in protocol.dataset_names:
         for seed in protocol.seeds:
-            path = parts and _part(parts, dataset, seed)
-            if path and path.exists():
-                finished[dataset, seed] = json.loads(path.read_text())
+            part = _stored(_part(parts, dataset, seed)) if parts else None
+            if part is not None:
+                finished[dataset, seed] = part
             else:
                 waiting[dataset, seed] = truncate_prompts(
                     load(dataset), seed, protocol.k_shot,
@@ -174,6 +175,15 @@ def _part(parts: pathlib.Path, dataset: str, seed: int) -> pathlib.Path:
     return parts / f"{dataset.replace('/', '-')}-seed{seed}.json"
 
 
+def _stored(part: pathlib.Path) -> dict[str, Any] | None:
+    """A part that is there and whole."""
+    try:
+        return json.loads(part.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+@storage_errors()
 def _write(path: pathlib.Path, values: Mapping[str, Any]) -> None:
     """Writes a file that appears complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)

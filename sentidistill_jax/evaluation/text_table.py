@@ -1,5 +1,6 @@
 """Tables of texts, header first, for a terminal, for Markdown or for LaTeX."""
 
+import html
 import re
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -31,10 +32,16 @@ def render_table(cells: Sequence[Sequence[str]], format: Format) -> str:
     """
     if format not in FORMATS:
         raise ValueError(f"format={format!r}, expected one of {', '.join(FORMATS)}.")
-    lines = [[" ".join(cell.split()) for cell in row] for row in cells]  # one line per row
+    lines = [[_visible(cell) for cell in row] for row in cells]
     if format == "text":
         return _text(lines)
     return _markdown(lines) if format == "markdown" else _latex(lines)
+
+
+def _visible(cell: str) -> str:
+    """A cell in one line; characters that a terminal would obey are replaced."""
+    joined = " ".join(cell.split())
+    return "".join(one if one.isprintable() else "\ufffd" for one in joined)
 
 
 def _text(lines: list[list[str]]) -> str:
@@ -49,9 +56,14 @@ def _text(lines: list[list[str]]) -> str:
 
 
 def _markdown(lines: list[list[str]]) -> str:
-    head, *body = ([cell.replace("|", r"\|") for cell in line] for line in lines)
+    head, *body = ([_markdown_cell(cell) for cell in line] for line in lines)
     rule = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *body))
+
+
+def _markdown_cell(cell: str) -> str:
+    """A cell that is no markup, link or column."""
+    return html.escape(cell, quote=False).replace("](", "]&#40;").replace("|", r"\|")
 
 
 def _latex(lines: list[list[str]]) -> str:

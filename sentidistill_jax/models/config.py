@@ -46,7 +46,7 @@ class ModelConfig:
     max_position: int = 2048  # longest sequence the model was trained for, in tokens
 
     def __post_init__(self):
-        if self.num_heads % self.num_kv_heads:
+        if self.num_kv_heads < 1 or self.num_heads % self.num_kv_heads:
             raise ValueError(
                 f"num_heads={self.num_heads} must be a multiple of"
                 f" num_kv_heads={self.num_kv_heads}."

@@ -83,7 +83,9 @@ def config_from_hf(fields: Mapping[str, Any]) -> ModelConfig:
     sliding = tuple(kind == "sliding_attention" for kind in layer_types)
     heads = full["num_attention_heads"]
     head_dim = full.get("head_dim") or full["hidden_size"] // heads
-    scalar = full.get("query_pre_attn_scalar")
+    kv_heads, scalar = full.get("num_key_value_heads"), full.get("query_pre_attn_scalar")
+    # Others than Qwen's are built with a window even where no layer slides.
+    always = "use_sliding_window" not in family.hf_fields
     # transformers declares the field for Gemma 3 but computes it for Gemma 2 alone.
     softcaps_attention = "attn_logit_softcapping" in family.hf_fields
     return ModelConfig(
@@ -92,13 +94,13 @@ def config_from_hf(fields: Mapping[str, Any]) -> ModelConfig:
         mlp_dim=full["intermediate_size"],
         num_layers=full["num_hidden_layers"],
         num_heads=heads,
-        num_kv_heads=full.get("num_key_value_heads") or heads,
+        num_kv_heads=heads if kv_heads is None else kv_heads,
         head_dim=head_dim,
         family=family,
         rope_theta=float(rope["rope_theta"]),
         rope_scaling=_rope_scaling_from_hf(rope),
         local_rope_theta=float(local["rope_theta"]) if local else None,
-        sliding_window=full["sliding_window"] if any(sliding) else None,
+        sliding_window=full.get("sliding_window") if any(sliding) or always else None,
         sliding_layers=sliding if any(sliding) else (),
         query_scale=None if scalar in (None, head_dim) else scalar**-0.5,
         attention_softcap=full.get("attn_logit_softcapping") if softcaps_attention else None,

@@ -29,6 +29,7 @@ from sentidistill_jax.sharding import state_shardings, to_host
 _READABLE = ("F32", "BF16", "F16")  # dtypes of stored weights
 _WRITABLE = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 _SHARD_BYTES = 4 * 2**30  # of one weight file, unless a tensor alone is larger
+_COMPUTED = ".rotary_emb.inv_freq"  # that files of Llama 2 store: rotary frequencies
 # Leading dims of our matrices that are inputs: heads and head_dim for o_proj. Hugging Face linear
 # layers are [out, in]; ours are [in, out] with heads kept as a dim.
 _INPUT_DIMS = {
@@ -95,7 +96,7 @@ def load_decoder(
       **options: Further arguments of `Decoder`.
 
     Raises:
-      ValueError: If a tensor is missing, unexpected or of the wrong shape.
+      ValueError: If a tensor is missing, unexpected, of the wrong shape or not finite.
     """
     graphdef, state = nnx.split(abstract_decoder(config, **options))
     shardings = dict(nnx.to_flat_state(state_shardings(state, mesh)))
@@ -135,8 +136,16 @@ def _placed(
             " weights are of different models."
         )
     ours = to_ours(path, tensor, shape)
-    placed = jax.make_array_from_callback(shape, sharding, lambda index: ours[index])
-    return jax.block_until_ready(placed)
+
+    def part(index: Any) -> np.ndarray:
+        if not np.isfinite(ours[index]).all():
+            raise ValueError(
+                f"tensor {name!r} holds numbers that are not finite; copy the file again, or take"
+                " weights of before their training broke down."
+            )
+        return ours[index]
+
+    return jax.block_until_ready(jax.make_array_from_callback(shape, sharding, part))
 
 
 @functools.partial(jax.jit, donate_argnames="stack", static_argnames="sharding")
@@ -152,6 +161,7 @@ def _check_names(config: ModelConfig, found: set[str], wanted: set[str]) -> None
     head = tensor_names(config, HEAD)[0]
     if config.tie_embeddings and head in extra:
         extra.remove(head)  # some writers store the tied head a second time
+    extra = [name for name in extra if not name.endswith(_COMPUTED)]
     if missing:
         raise ValueError(
             f"the weights lack {len(missing)} tensors, the first of them {missing[0]!r}; expected"
@@ -170,14 +180,19 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
     Raises:
       FileNotFoundError: If it is not there.
-      ValueError: If it is damaged.
+      ValueError: If it is damaged, or no object.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found; expected a Hugging Face model directory.")
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
+        values = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}); copy it again.") from error
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"{path} holds {type(values).__name__}, expected an object; copy it again."
+        )
+    return values
 
 
 def weight_files(directory: pathlib.Path) -> list[pathlib.Path]:
@@ -185,11 +200,18 @@ def weight_files(directory: pathlib.Path) -> list[pathlib.Path]:
 
     Raises:
       FileNotFoundError: If there is none, or the index names one that is not there.
+      ValueError: If the index is malformed, or names files elsewhere.
     """
     index = directory / "model.safetensors.index.json"
     names = {"model.safetensors"}
     if index.is_file():
-        names = set(read_json(index)["weight_map"].values())
+        listed = read_json(index).get("weight_map")
+        names = set(listed.values()) if isinstance(listed, dict) else {None}
+        if not all(isinstance(name, str) and name == pathlib.Path(name).name for name in names):
+            raise ValueError(
+                f"{index} must have a weight_map from tensors to names of files beside it; copy it"
+                " again."
+            )
     files = [directory / name for name in sorted(names)]
     for file in files:
         if not file.is_file():

@@ -1,12 +1,12 @@
 """Any model the project can read, as one object: decoder, tokenizer, and where they came from."""
 
 import dataclasses
+import functools
 import hashlib
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import transformers
 from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
 
@@ -15,7 +15,7 @@ from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.embedded import EMBEDDED, embedded_path
 from sentidistill_jax.models.gguf import GGUFFile
 from sentidistill_jax.models.hf import load_decoder, read_hf_directory, read_json, weight_files
-from sentidistill_jax.models.trimmed_vocabulary import TrimmedVocabulary
+from sentidistill_jax.models.trimmed_vocabulary import TrimmedVocabulary, read_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +45,26 @@ class LoadedModel:
         return self.decoder.config.vocab_size
 
 
-def _hash_files(files: list[pathlib.Path]) -> str:
+def weights_fingerprint(source: str) -> str:
+    """Hash of the weight files of what `load_model` would load; read again only if one changes.
+
+    Raises:
+      FileNotFoundError: If there is nothing at `source`.
+    """
+    path = _path(source)
+    files = [path] if path.suffix == ".gguf" else weight_files(path)
+    return _hash_files(tuple((file, *_size_and_time(file)) for file in files))
+
+
+def _size_and_time(file: pathlib.Path) -> tuple[int, int]:
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+@functools.lru_cache
+def _hash_files(files: tuple[tuple[pathlib.Path, int, int], ...]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for path in files:
+    for path, *_ in files:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "blake2b").digest())
     return digest.hexdigest()
@@ -75,16 +92,16 @@ def load_model(source: str, mesh: Mesh, **options: Any) -> LoadedModel:
     if path.suffix == ".gguf":
         file = GGUFFile(path)
         decoder = load_decoder(file.config, file.tensors(), mesh, **options)
-        return LoadedModel(decoder, file.tokenizer(), _hash_files([path]), source)
+        return LoadedModel(decoder, file.tokenizer(), weights_fingerprint(source), source)
     config, tensors = read_hf_directory(path)
+    tokenizer = read_tokenizer(path)  # first: weights may take minutes
     decoder = load_decoder(config, tensors, mesh, **options)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
     trimmed = TrimmedVocabulary.load(path)
     generation = path / "generation_config.json"
     return LoadedModel(
         decoder,
         tokenizer,
-        _hash_files(weight_files(path)),
+        weights_fingerprint(source),
         source,
         trimmed,
         read_json(generation) if generation.is_file() else {},
@@ -96,11 +113,10 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
 
     Raises:
       FileNotFoundError: If there is nothing at `source`.
+      ValueError: If there is no tokenizer, or it cannot be read.
     """
     path = _path(source)
-    if path.suffix == ".gguf":
-        return GGUFFile(path).tokenizer()
-    return transformers.AutoTokenizer.from_pretrained(path)
+    return GGUFFile(path).tokenizer() if path.suffix == ".gguf" else read_tokenizer(path)
 
 
 def load_config(source: str) -> ModelConfig:

@@ -143,7 +143,22 @@ def trim_tokenizer(
         settings = json.loads((files / "tokenizer_config.json").read_text())
         settings.pop("added_tokens_decoder", None)  # a second list of them, with old ids
         (files / "tokenizer_config.json").write_text(json.dumps(settings))
-        return transformers.AutoTokenizer.from_pretrained(directory)
+        return read_tokenizer(files)
+
+
+def read_tokenizer(directory: pathlib.Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a Hugging Face directory; no code that lies in it is run.
+
+    Raises:
+      ValueError: If it has none, or none that transformers can read without such code.
+    """
+    try:
+        return transformers.AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+    except Exception as error:  # noqa: BLE001 - whatever transformers and its readers stumble over
+        raise ValueError(
+            f"{directory} has no tokenizer that can be read ({' '.join(str(error).split())[:200]});"
+            " copy the tokenizer of the model there."
+        ) from error
 
 
 def _state(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The README.md of an exported student: what it is, how it came to be, what it scores."""
 
+import html
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,7 +37,7 @@ def model_card(
         "tags: [sentiment-analysis, distillation]",
         "---",
         "",
-        f"# {name}",
+        f"# {' '.join(html.escape(name).split())}",
         "",
         f"{parameters:,} parameters, exported by sentidistill_jax {__version__} from weights with"
         f" the hash `{fingerprint}`.",

@@ -49,6 +49,10 @@ class ModelScores:
         """Set -> its scores, in the order they were asked."""
         return self.scores["sets"]
 
+    def examples(self, set_name: str) -> int | None:
+        """Returns how many examples of a set were scored; None if that is not known."""
+        return self.sets.get(set_name, {}).get("examples")
+
     def score(self, set_name: str, variant: str | None = None) -> Score | None:
         """Returns the score of a set, or of a variant of it; None if there is none."""
         entry = self.sets.get(set_name)

@@ -12,8 +12,10 @@ import numpy as np
 import transformers
 
 from sentidistill_jax.artifact import Artifact, write_json
+from sentidistill_jax.errors import storage_errors
 
 
+@storage_errors()
 def write_scores(
     artifact: Artifact, scores: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]
 ) -> None:

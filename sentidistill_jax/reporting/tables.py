@@ -43,7 +43,8 @@ def table(models: Sequence[ModelScores], format: Format) -> str:
     """Renders F1 in percent: a row per model and calibrated variant, a column per set.
 
     A cell has the 95 % interval over examples, or for means over a benchmark the deviation over
-    seeds, and the area under the ROC curve where it is known, which no calibration changes.
+    seeds, and the area under the ROC curve where it is known, which no calibration changes. The
+    number of examples stands over a column, or in each cell where models were asked different ones.
 
     Args:
       models: Evaluated models.
@@ -54,15 +55,24 @@ def table(models: Sequence[ModelScores], format: Format) -> str:
     """
     names, benchmarks = set_names(models), asked_benchmarks(models)
     means = [(one, mean) for one in benchmarks for mean in mean_names(models, one)]
-    sizes = {name: model.sets[name].get("examples") for model in models for name in model.sets}
-    head = ["F1, %", *(f"{short_name(name)} ({sizes[name]})" for name in names)]
+    sizes = {name: {model.examples(name) for model in models} - {None} for name in names}
+    differ = {name for name in names if len(sizes[name]) > 1}
+    head = ["F1, %"]
+    for name in names:
+        one_size = sizes[name] and name not in differ
+        head.append(f"{short_name(name)} ({min(sizes[name])})" if one_size else short_name(name))
     head += [mean if len(benchmarks) == 1 else f"{one.title}, {mean}" for one, mean in means]
     rows = []
+
+    def cell(model: ModelScores, name: str, variant: str | None = None) -> str:
+        text = _cell(model.score(name, variant))
+        return f"{text} n={model.examples(name)}" if name in differ and text != "-" else text
+
     for model in models:
         rows.append(
             [
                 model.name,
-                *(_cell(model.score(name)) for name in names),
+                *(cell(model, name) for name in names),
                 *(_cell(model.mean(benchmark, mean)) for benchmark, mean in means),
             ]
         )
@@ -70,7 +80,7 @@ def table(models: Sequence[ModelScores], format: Format) -> str:
             variant for name in names for variant in calibrations([model], name)
         )
         for variant in calibrated:
-            cells = (_cell(model.score(name, variant)) for name in names)
+            cells = (cell(model, name, variant) for name in names)
             rows.append([f"{model.name}, {variant.replace('_', ' ')}", *cells, *["-"] * len(means)])
     return render_table([head, *rows], format)
 

@@ -109,7 +109,7 @@ def _annotate(
             "annotate": settings.to_dict(),
             "definitions": definitions_fingerprint(TASKS, settings.tasks.to_dict()),
             "seed": seed,
-            "teacher": teacher.identity(),
+            "teacher": teacher.made_from(),
             "texts": file_fingerprint(texts_path),
         },
     )

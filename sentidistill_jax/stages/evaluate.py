@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sentidistill_jax import __version__
-from sentidistill_jax.artifact import Artifact, file_fingerprint
+from sentidistill_jax.artifact import Artifact, file_fingerprint, fingerprint
 from sentidistill_jax.corpus.icldist import TASKS, build_prompt
 from sentidistill_jax.corpus.records import read_records
 from sentidistill_jax.corpus.sampling import draw_texts
@@ -22,14 +22,16 @@ from sentidistill_jax.corpus.user_texts import (
 from sentidistill_jax.distributed import is_process_zero, on_process_zero
 from sentidistill_jax.endpoint.journal import Journal
 from sentidistill_jax.endpoint.model import EndpointModel
+from sentidistill_jax.errors import storage_errors
 from sentidistill_jax.evaluation import runner
 from sentidistill_jax.evaluation.benchmarks import SENTIBENCH
 from sentidistill_jax.evaluation.held_out import held_out_lines, held_out_scores
 from sentidistill_jax.evaluation.linear_baseline import fit_linear
 from sentidistill_jax.evaluation.protocols import answer_settings, protocol_of
-from sentidistill_jax.evaluation.results import SCORES_VERSION, benchmark_summary
+from sentidistill_jax.evaluation.results import SCORES_VERSION, Line, benchmark_summary
 from sentidistill_jax.inference.local_model import LocalModel
 from sentidistill_jax.language_model import LanguageModel
+from sentidistill_jax.models.load import weights_fingerprint
 from sentidistill_jax.reporting.scores_file import provenance, write_scores
 from sentidistill_jax.settings import (
     Config,
@@ -39,10 +41,18 @@ from sentidistill_jax.settings import (
     take_whole,
 )
 from sentidistill_jax.sharding import make_mesh
-from sentidistill_jax.teacher.annotate import Annotation, Annotator, ensemble, fit_offsets
+from sentidistill_jax.teacher.annotate import (
+    Annotation,
+    Annotator,
+    ensemble,
+    fit_offsets,
+    save_array,
+)
 from sentidistill_jax.teacher.settings import TeacherSettings
 from sentidistill_jax.training.student import Cut, load_student
 from sentidistill_jax.workdir import Workdir
+
+_TRAINING = ("param_dtype", "remat")  # of the section `student`: no score depends on them
 
 # Label logprobs [texts, labels] of the binary sentiment task.
 ScoreTexts = Callable[[Sequence[UnlabelledText]], np.ndarray]
@@ -69,12 +79,11 @@ def _evaluate_teacher(
     config: Config, workdir: Workdir, teacher: TeacherSettings, load: Callable[[], LanguageModel]
 ) -> None:
     made_from = {
-        "teacher": teacher.identity(),
+        "teacher": teacher.made_from(),
         "annotations": file_fingerprint(workdir.annotations / "manifest.json"),
     }
-    raw, calibrated = (
-        _artifact(f"teacher-{kind}", config, workdir, made_from) for kind in ("raw", "calibrated")
-    )
+    raw = _artifact("teacher-raw", config, workdir, made_from)
+    calibrated = _artifact("teacher-calibrated", config, workdir, made_from, held_out_only=True)
     if raw.finished and calibrated.finished:
         return
     _check_something_is_labelled(config, workdir)
@@ -113,16 +122,19 @@ def evaluate_student(
     stages = student_caches(config) if Cut.of(student).needs_texts else ()
     cut_by = workdir.student_caches(stages)
     made_from = {
-        "student": student.to_dict(),
-        "trained": workdir.trained_fingerprint(student.source),
+        "student": {k: v for k, v in student.to_dict().items() if k not in _TRAINING},
+        "weights": weights_fingerprint(workdir.model_source(student.source)),
         "student_caches": list(cut_by.values()),
     }
     raw = _artifact(name, config, workdir, made_from)
     artifacts = [raw]
     if config.evaluation.calibration_texts and _labelled(workdir):
         train = file_fingerprint(workdir.texts / "train.jsonl")
-        made_from = made_from | {"train": train, "seed": config.seed}
-        artifacts.append(_artifact(f"{name}-calibrated", config, workdir, made_from))
+        made_from |= {"train": train, "seed": config.seed}
+        made_from |= {"calibration_texts": config.evaluation.calibration_texts}
+        artifacts.append(
+            _artifact(f"{name}-calibrated", config, workdir, made_from, held_out_only=True)
+        )
     if all(artifact.finished for artifact in artifacts):
         return
     _check_something_is_labelled(config, workdir)
@@ -245,16 +257,37 @@ def zero_shot(model: LanguageModel, name: str) -> ScoreTexts:
 
 
 def _artifact(
-    name: str, config: Config, workdir: Workdir, model_made_from: Mapping[str, Any]
+    name: str,
+    config: Config,
+    workdir: Workdir,
+    model_made_from: Mapping[str, Any],
+    *,
+    held_out_only: bool = False,
 ) -> Artifact:
-    """The scores of a model under a name, refused if they are another model's."""
+    """The scores of a model under a name, refused if they are of another model or other data."""
+    directory = workdir.evaluation(name)
+    evaluation, held_out = config.evaluation, workdir.texts / "held_out.jsonl"
+    asked = _sentibench_enabled(config) and not held_out_only
     made_from = {
         "model": model_made_from,
-        "held_out": file_fingerprint(workdir.texts / "held_out.jsonl"),
-        "evaluation": config.evaluation.to_dict(),
-        "sentibench": sentibench_dir(config.texts) is not None,
+        "data": {
+            "held_out": file_fingerprint(held_out) if held_out.exists() or not asked else None,
+            "sentibench": _sentibench_fingerprint(config) if asked else None,
+        },
+        "max_examples": evaluation.max_examples.to_dict(),
+        "sentibench": evaluation.sentibench.to_dict() if asked else None,
+        "sentibench_examples": evaluation.sentibench_examples if asked else None,
     }
-    return Artifact(workdir.evaluation(name), made_from)
+    return Artifact(directory, made_from)
+
+
+def _sentibench_fingerprint(config: Config) -> str:
+    """Hash of the files that are read: the published ones, unless the config allows others."""
+    evaluation = config.evaluation
+    protocol = protocol_of(evaluation.sentibench, evaluation.sentibench_examples, None)
+    check = SENTIBENCH.sums if evaluation.sentibench.altered_files else SENTIBENCH.verify
+    files = SENTIBENCH.files(protocol.dataset_names)
+    return fingerprint(check(sentibench_dir(config.texts), files))
 
 
 def _sentibench_enabled(config: Config) -> bool:
@@ -264,16 +297,19 @@ def _sentibench_enabled(config: Config) -> bool:
 
 
 def _labelled(workdir: Workdir) -> dict[str, list[UserText]]:
-    """The held-out texts of two human labels, by set."""
-    return two_class_sets(read_records(workdir.texts / "held_out.jsonl", UserText))
+    """The held-out texts of two human labels, by set; none without a corpus."""
+    path = workdir.texts / "held_out.jsonl"
+    return two_class_sets(read_records(path, UserText)) if path.exists() else {}
 
 
 def _check_something_is_labelled(config: Config, workdir: Workdir) -> None:
-    """Refuses bad settings, or that there is nothing to score, before a model is loaded."""
+    """Refuses bad settings and files, or nothing to score, before a model is loaded."""
     if _sentibench_enabled(config):
         settings = config.evaluation.sentibench
         protocol = protocol_of(settings, config.evaluation.sentibench_examples, None)
         answer_settings(settings, protocol)
+        for dataset in protocol.dataset_names:
+            SENTIBENCH.load(dataset, sentibench_dir(config.texts))
     elif not _labelled(workdir):
         raise ValueError(
             "there is nothing to score: no held-out text carries a human label, and no SentiBench"
@@ -299,43 +335,68 @@ def _evaluate(
       score_texts: The model on binary sentiment.
       model: Asked SentiBench's prompts; None where they do not apply.
     """
-    directory = artifact.directory
     if artifact.finished:
         return
-    held_out = _labelled(workdir)
-    labels = TASKS["sentiment"].labels
-    sets: dict[str, dict[str, Any]] = {}
-    predictions: list[dict[str, Any]] = []
-    for source, of_set in held_out.items():
-        texts = of_set[: config.evaluation.max_examples.get(source, 0) or None]
-        gold = np.array([labels.index(text.human_label or "") for text in texts])
-        logprobs = score_texts([text.without_label() for text in texts])
-        name, ids = f"held_out/{source}", [text.id for text in texts]
-        sets[name] = held_out_scores(gold, logprobs, labels)
-        predictions += held_out_lines(name, ids, gold, logprobs, labels)
+    # What may be refused comes first: nothing is written before.
+    asked = None
+    if model is not None and _sentibench_enabled(config):
+        asked = _ask_sentibench(artifact, config, model)
+    on_process_zero(artifact.begin)()
+    sets, predictions = _score_held_out(artifact, config, workdir, score_texts)
     scores: dict[str, Any] = {
         "schema_version": SCORES_VERSION,
         "package_version": __version__,
-        "model": directory.name,
-        "provenance": provenance(config.evaluation.to_dict(), model.origin if model else {}),
+        "model": artifact.directory.name,
+        "provenance": provenance(config.evaluation.to_dict(), model.origin if model else {})
+        | {"data": artifact.made_from["data"]},
         "sets": sets,
     }
-    if model is not None and _sentibench_enabled(config):
-        settings, examples = config.evaluation.sentibench, config.evaluation.sentibench_examples
-        protocol = protocol_of(settings, examples, model.max_position)
-        model = model.with_settings(answer_settings(settings, protocol))
-        entries, lines = runner.run(
-            model,
-            protocol,
-            functools.partial(SENTIBENCH.load, data_dir=sentibench_dir(config.texts)),
-            directory / "parts",
-            name=f"evaluate {directory.name}",
-            write=is_process_zero(),
-            on_start=on_process_zero(artifact.begin),
-        )
+    if asked is not None:
+        entries, lines, generation = asked
         sets |= {SENTIBENCH.set_name(dataset): entry for dataset, entry in entries.items()}
         predictions += lines
-        scores[SENTIBENCH.name] = benchmark_summary(SENTIBENCH, entries, settings.k_shot)
-        generation = {"max_new_tokens": protocol.max_new_tokens, **model.decoding}
+        k_shot = config.evaluation.sentibench.k_shot
+        scores[SENTIBENCH.name] = benchmark_summary(SENTIBENCH, entries, k_shot)
         scores["provenance"]["generation"] = generation
     on_process_zero(write_scores)(artifact, scores, predictions)
+
+
+@storage_errors()
+def _score_held_out(
+    artifact: Artifact, config: Config, workdir: Workdir, score_texts: ScoreTexts
+) -> tuple[dict[str, dict[str, Any]], list[Line]]:
+    """Entries of the held-out sets and lines of predictions; each set's scores are kept."""
+    labels = TASKS["sentiment"].labels
+    sets: dict[str, dict[str, Any]] = {}
+    predictions: list[Line] = []
+    for number, (source, of_set) in enumerate(_labelled(workdir).items()):
+        texts = of_set[: config.evaluation.max_examples.get(source, 0) or None]
+        gold = np.array([labels.index(text.human_label or "") for text in texts])
+        part = artifact.directory / "parts" / f"held_out-{number}.npy"
+        if not part.exists():
+            scored = score_texts([text.without_label() for text in texts])
+            on_process_zero(save_array)(part, scored)
+        logprobs = np.load(part)
+        name, ids = f"held_out/{source}", [text.id for text in texts]
+        sets[name] = held_out_scores(gold, logprobs, labels)
+        predictions += held_out_lines(name, ids, gold, logprobs, labels)
+    return sets, predictions
+
+
+def _ask_sentibench(
+    artifact: Artifact, config: Config, model: LanguageModel
+) -> tuple[dict[str, dict[str, Any]], list[Line], dict[str, Any]]:
+    """Entries of the data sets, lines of predictions, and how answers were generated."""
+    settings, examples = config.evaluation.sentibench, config.evaluation.sentibench_examples
+    protocol = protocol_of(settings, examples, model.max_position)
+    model = model.with_settings(answer_settings(settings, protocol))
+    entries, lines = runner.run(
+        model,
+        protocol,
+        functools.partial(SENTIBENCH.load, data_dir=sentibench_dir(config.texts)),
+        artifact.directory / "parts",
+        name=f"evaluate {artifact.directory.name}",
+        write=is_process_zero(),
+        on_start=on_process_zero(artifact.begin),
+    )
+    return entries, lines, {"max_new_tokens": protocol.max_new_tokens, **model.decoding}

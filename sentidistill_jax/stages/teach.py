@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from sentidistill_jax.artifact import Artifact, file_fingerprint, fingerprint
 from sentidistill_jax.corpus.records import Prompt, read_records
 from sentidistill_jax.corpus.user_texts import UnlabelledText
-from sentidistill_jax.data.teacher_cache import MODES, TEXT_MODE, CacheManifest
+from sentidistill_jax.data.teacher_cache import MODES, TEXT_MODE, CacheManifest, is_whole
 from sentidistill_jax.distributed import is_process_zero, on_process_zero
 from sentidistill_jax.endpoint.client import Endpoint
 from sentidistill_jax.endpoint.journal import Journal
@@ -38,6 +38,8 @@ def teach(
     config: Config, workdir: Workdir, load_teacher: Callable[[], LocalModel] | None = None
 ) -> None:
     """Writes the teacher cache of the config's corpus; resumes at the first missing shard.
+
+    Of a finished cache every file is read, and shards that are missing or damaged are asked anew.
 
     All processes of a run call this, on a file system that they share. What the teacher writes
     itself is filtered as it comes.
@@ -72,7 +74,7 @@ def _teach_local(
         needs_distributions=objective.needs_distributions,
     )
     artifact = _artifact(config, workdir, teacher, student and student.tokenizer)
-    if artifact.finished:
+    if artifact.finished and is_whole(artifact.directory / "records"):
         return
     job, prompts = _job(config, workdir)
     model = load()
@@ -126,7 +128,7 @@ def _teach_served(config: Config, workdir: Workdir, teacher: TeacherSettings) ->
     refuse_trimmed(config.student.source, student)
     tokenizer = load_tokenizer(student)
     artifact = _artifact(config, workdir, teacher, tokenizer)
-    if artifact.finished:
+    if artifact.finished and is_whole(artifact.directory / "records"):
         return
     job, prompts = _job(config, workdir)
     with Journal(artifact.directory / "journal.jsonl") as journal:
@@ -166,7 +168,7 @@ def _artifact(
     """The cache's directory; `tokenizer` is that of its tokens where it is not the teacher's."""
     made_from = {
         "corpus": file_fingerprint(_prompts_path(config, workdir)),
-        "teacher": teacher.identity(),
+        "teacher": teacher.made_from(),
         "generation": config.generation.to_dict(),
         "cache": config.cache.to_dict(),
         "seed": config.seed,

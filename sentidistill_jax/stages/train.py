@@ -10,12 +10,14 @@ from typing import Any
 from jax.sharding import Mesh
 
 from sentidistill_jax.artifact import Artifact, file_fingerprint, write_json
+from sentidistill_jax.data.teacher_cache import CacheMismatchError
+from sentidistill_jax.data.teacher_cache.manifest import differences
 from sentidistill_jax.distributed import on_process_zero
 from sentidistill_jax.evaluation.protocols import DevelopmentScorer
 from sentidistill_jax.export import export
 from sentidistill_jax.inference.local_model import LocalModel
 from sentidistill_jax.models.flops import num_parameters
-from sentidistill_jax.models.load import LoadedModel
+from sentidistill_jax.models.load import LoadedModel, weights_fingerprint
 from sentidistill_jax.settings import (
     Config,
     corpus_name,
@@ -31,14 +33,19 @@ from sentidistill_jax.workdir import Workdir
 
 # Sections that decide what a student becomes; a run may go on with others changed. Of the mesh only
 # rounding depends.
+_STORAGE = ("codec", "records_per_shard")  # of the section `cache`: no word about its content
 _MADE_FROM = ("student", "lora", "objective", "optimizer", "data")
 
 
 def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
     """Trains `config.name` from its caches; resumes; returns the model directory.
 
+    A finished run whose model directory is gone exports it again, from its last checkpoint.
+
     Raises:
-      ArtifactMismatchError: If a run of that name was begun with other settings or another cache.
+      ArtifactMismatchError: If a run of that name was begun with other settings, another cache or
+        other weights.
+      CacheMismatchError: If the cache of the config's stage was made with other settings.
     """
     mesh = make_mesh(config.mesh)
     check_batch_size(TrainSettings.of(config), mesh)
@@ -56,14 +63,16 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
             "caches": {
                 stage: file_fingerprint(workdir.cache(stage) / "manifest.json") for stage in weights
             },
-            "initial": workdir.trained_fingerprint(config.student.source),
+            "initial": weights_fingerprint(workdir.model_source(config.student.source)),
             "student_caches": list(cut_by.values()),
             "seed": config.seed,
         }
         | _deciding(config.evaluation.in_training.to_dict()),
     )
-    if artifact.finished:
+    if artifact.finished and (directory / "model").is_dir():
         return directory / "model"
+    if corpus_name(config) in weights:
+        _check_settings_of_cache(config, workdir)
     if not config.data.epochs:
         return _untrained(config, workdir, artifact, mesh, list(cut_by))
     watched, watch = config.evaluation.in_training, None
@@ -152,6 +161,20 @@ class _Watch:
                 export(model, self.directory / "best")
                 on_process_zero(write_json)(file, {"step": step, **scores})
         return scores
+
+
+def _check_settings_of_cache(config: Config, workdir: Workdir) -> None:
+    """Refuses a cache of the config's corpus of which the config says something else.
+
+    Other stages may have been captured with other settings, and a run may have a seed of its own.
+    """
+    directory = workdir.cache(corpus_name(config))
+    decides = {f"cache.{name}": config.cache[name] for name in config.cache if name not in _STORAGE}
+    decides["generation"] = config.generation.to_dict()
+    made_from = json.loads((directory / "manifest.json").read_text())["made_from"]
+    problems = differences(made_from, decides)
+    if problems:
+        raise CacheMismatchError(directory, problems)
 
 
 def _cache_made_from(config: Config, workdir: Workdir, stage: str) -> dict[str, object]:

@@ -13,6 +13,7 @@ import numpy as np
 from sentidistill_jax.corpus import icldist
 from sentidistill_jax.corpus.user_texts import UnlabelledText
 from sentidistill_jax.distributed import on_process_zero
+from sentidistill_jax.errors import storage_errors
 from sentidistill_jax.language_model import LanguageModel
 
 _CHUNK = 256  # texts between two saves
@@ -79,6 +80,7 @@ class Annotator:
             )
         return np.stack(by_draw, axis=1)
 
+    @storage_errors()
     def resumable_scores(self, texts: Sequence[UnlabelledText], folder: pathlib.Path) -> np.ndarray:
         """As `scores`, in chunks that process 0 keeps in a folder; those found there are not asked.
 
@@ -90,7 +92,7 @@ class Annotator:
             chunk = texts[start : start + _CHUNK]
             if not part.exists():
                 progress = f"label {self.task} {start + len(chunk)}/{len(texts)}"
-                on_process_zero(_save)(part, self.scores(chunk, progress=progress))
+                on_process_zero(save_array)(part, self.scores(chunk, progress=progress))
             parts.append(np.load(part))
         return np.concatenate(parts)
 
@@ -174,7 +176,8 @@ def ensemble(logprobs: np.ndarray, offsets: np.ndarray | None) -> np.ndarray:
     return _log_normalise(shifted.mean(axis=1)).astype(np.float32)
 
 
-def _save(path: pathlib.Path, array: np.ndarray) -> None:
+def save_array(path: pathlib.Path, array: np.ndarray) -> None:
+    """Writes a .npy file that appears complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp.npy")
     np.save(temporary, array)

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from sentidistill_jax import distributed
 from sentidistill_jax.corpus.records import Prompt
 from sentidistill_jax.data.teacher_cache import CacheManifest, CacheWriter, ShardBuilder
+from sentidistill_jax.errors import storage_errors
 from sentidistill_jax.teacher.answers import CapturedAnswer
 
 _MOST_WAITING = 64  # answers that may wait for the thread that encodes them
@@ -39,6 +40,7 @@ class TeacherAnswers(Protocol):
         ...
 
 
+@storage_errors()
 def capture(
     teacher: TeacherAnswers,
     prompts: Sequence[Prompt],
@@ -64,6 +66,7 @@ def capture(
       Counts of all prompts by kind: `kept`, and those without a record by reason.
 
     Raises:
+      StorageError: If the disk or mount fails.
       ValueError: If no answer is worth learning, or a record does not fit the manifest.
     """
     writer = CacheWriter(directory, manifest)

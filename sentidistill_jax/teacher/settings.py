@@ -14,7 +14,7 @@ from sentidistill_jax.endpoint.model import EndpointModel
 from sentidistill_jax.endpoint.settings import EndpointSettings
 from sentidistill_jax.inference.local_model import LocalModel
 from sentidistill_jax.language_model import LanguageModel
-from sentidistill_jax.models.load import load_model
+from sentidistill_jax.models.load import load_model, weights_fingerprint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,11 +48,19 @@ class TeacherSettings:
         return cls(**{**section, "endpoint": endpoint})
 
     def identity(self) -> dict[str, Any]:
-        """What decides the teacher's answers: a server may move to another address."""
+        """What decides the teacher's answers: a server may move, a batch may be smaller."""
         if self.endpoint is not None:
             return {"endpoint": self.endpoint.identity()}
-        values = dataclasses.asdict(self)
-        return {name: value for name, value in values.items() if name != "endpoint"}
+        return {"source": self.source, "dtype": self.dtype}
+
+    def made_from(self) -> dict[str, Any]:
+        """What artifacts remember of it: its identity, and a hash of weights that are loaded.
+
+        Raises:
+          FileNotFoundError: If there is no model at `source`.
+        """
+        loaded = self.endpoint is None
+        return self.identity() | ({"weights": weights_fingerprint(self.source)} if loaded else {})
 
     @property
     def spans_processes(self) -> bool:

@@ -20,7 +20,7 @@ from sentidistill_jax.data.loader import BatchShape, PackedBatches, iterate
 from sentidistill_jax.data.teacher_cache import open_cache
 from sentidistill_jax.data.vocabulary_map import check_tokens
 from sentidistill_jax.distributed import is_process_zero, watchdog
-from sentidistill_jax.errors import Interrupted, NonFiniteLossError, Preempted
+from sentidistill_jax.errors import Interrupted, NonFiniteLossError, Preempted, storage_errors
 from sentidistill_jax.metric_writer import MetricWriter
 from sentidistill_jax.models.decoder import Decoder
 from sentidistill_jax.models.flops import train_step_flops
@@ -137,6 +137,7 @@ def train(
       ValueError: If sizes do not fit one another, or a setting means nothing.
       CacheMismatchError: If a cache is incomplete or not one that this student can learn from.
       NonFiniteLossError: If the loss or the gradient stops being finite.
+      StorageError: If the disk or mount fails under the loop.
       Interrupted: After SIGTERM or SIGINT, once the state is saved.
     """
     # 1. Data and objective.
@@ -196,7 +197,7 @@ def train(
     )
     step_fn = jit_step(step_of, state, mesh)
     with (
-        closing(checkpoints), closing(reports), closing(profiler),
+        storage_errors(), closing(checkpoints), closing(reports), closing(profiler),
         jax.set_mesh(mesh), StopSignals(mesh) as stop, watchdog() as begin_step,
     ):  # fmt: skip
         speed.start()

@@ -1,12 +1,13 @@
 """What a user does wrong comes back as one sentence and exit code 2, and nothing is written."""
 
+import errno
 import pathlib
 
 import pytest
 
 from sentidistill_jax.cli import main
 from sentidistill_jax.cli.main import VERBS
-from sentidistill_jax.errors import Interrupted, NonFiniteLossError
+from sentidistill_jax.errors import Interrupted, NonFiniteLossError, StorageError
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = "--config=configs/knowdist.py"
@@ -48,6 +49,11 @@ def test_what_one_process_does_alone_the_others_leave_to_it(tmp_path, monkeypatc
         (["train", CONFIG, "--config.checkpoint.interval=0"], ("checkpoint.interval=0", "1")),
         (["train", CONFIG, "--config.mesh.data=3"], ("mesh", "3", "data=-1")),
         (["train", CONFIG, "--config.data.global_batch_size=8"], ("not found", "run the stage")),
+        (["train", CONFIG, "--config.data.global_batch_size=8", "--config.name=../x"], ("'../x'",)),
+        (
+            ["evaluate", CONFIG, "--model=smollm2-135m-instruct", "--name=../x"],
+            ("'../x'", "folder"),
+        ),
         (["train", CONFIG, "--spelling=wrong"], ("spelling",)),
         (["train", CONFIG, "stray"], ("stray", "--name=value")),
         (["corpus", CONFIG, "--config.stage=both"], ("stage='both'", "'knowdist' or 'icldist'")),
@@ -97,7 +103,17 @@ def test_a_bug_of_ours_is_not_taken_for_the_users(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(NonFiniteLossError("step 3: loss nan."), 1), (Interrupted("saved."), 130)]
+    ("error", "code"),
+    [
+        (NonFiniteLossError("step 3: loss nan."), 1),
+        (Interrupted("saved."), 130),
+        (OSError(errno.EIO, "Input/output error"), 75),
+        (OSError(errno.ESTALE, "Stale file handle"), 75),
+        (StorageError("[Errno 30] Read-only file system; run again."), 75),
+        (BlockingIOError("run is being written by process 3 on host."), 75),
+        (PermissionError(errno.EACCES, "Permission denied"), 2),
+        (OSError(errno.EROFS, "Read-only file system"), 2),
+    ],
 )
 def test_exit_codes_of_runs_that_stop(error, code, monkeypatch, tmp_path, capsys):
     from sentidistill_jax.stages import train

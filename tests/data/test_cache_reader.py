@@ -150,6 +150,22 @@ def test_another_schema_is_refused_before_its_fields_are_read(directory):
         open_cache(directory)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda values: values | {"new_field": 1}, "is no manifest .*new_field"),
+        (lambda values: {k: v for k, v in values.items() if k != "shards"}, "is no manifest"),
+        (lambda values: values | {"shards": 3}, "is no manifest"),
+        (lambda values: values | {"shards": values["shards"][:-1]}, "shards: got 4, expected 5"),
+    ],
+)
+def test_a_manifest_that_no_writer_sealed_is_refused(directory, change, message):
+    path = directory / "manifest.json"
+    path.write_bytes(seal(change(unseal(path.read_bytes(), path))))
+    with pytest.raises(CacheError, match=message):
+        open_cache(directory)
+
+
 def test_a_temperature_without_its_tail_is_refused(directory):
     manifest = open_cache(directory).manifest
     assert manifest.temperature_index(2.0) == 1

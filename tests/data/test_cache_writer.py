@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import write_cache as victim
 from cache_records import files_of, make_manifest, make_record, make_records, write_cache
+from helpers import full_disk
 
 from sentidistill_jax.data.teacher_cache import (
     CacheError,
@@ -48,6 +49,16 @@ def test_bytes_depend_on_neither_writers_nor_order(tmp_path):
         chosen.write_shard(shard, records[slice(*chosen.shard_range(shard))])
     writers[1].finish()
     assert files_of(tmp_path / "many") == files_of(tmp_path / "one")
+
+
+def test_a_full_disk_is_the_systems_error_and_leaves_no_shard(tmp_path):
+    writer = CacheWriter(tmp_path / "full", MANIFEST)
+    with full_disk(1000), pytest.raises(OSError, match="shard-00000"):
+        writer.write_shard(0, make_records(MANIFEST)[:4])
+    assert writer.missing_shards() == [0, 1, 2]
+    write_cache(tmp_path / "full", MANIFEST)
+    write_cache(tmp_path / "whole", MANIFEST)
+    assert files_of(tmp_path / "full") == files_of(tmp_path / "whole")
 
 
 def test_finish_twice_changes_nothing(tmp_path):

@@ -1,6 +1,7 @@
 """The journal: what survives a process that is killed, and what is refused."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -53,6 +54,33 @@ def test_damage_elsewhere_names_the_line(tmp_path):
     path.write_text("\n".join(["{" + lines[0][2:], lines[1], ""]))
     with pytest.raises(ValueError, match=r"journal.jsonl:1 is damaged .*remove that line"):
         Journal(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"text": "two"', '"text": "too"', "it does not fit its checksum"),
+        ('"key": "b"', '"key": "a"', "it does not fit its checksum"),
+        ("{}", "{}\n{}", "3 is damaged .an earlier line answers the same request"),
+        # Of a version that took any list, and wrote no checksum.
+        ("-0.5", "0.5", "add up to 1.7"),
+    ],
+)
+def test_a_line_that_was_changed_is_set_aside_by_removing_it(tmp_path, old, new, message):
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal:
+        journal.append("a", answer("one"))
+        journal.append("b", answer("two"))
+    first, second = path.read_text().splitlines()
+    changed = new.format(second, second) if old == "{}" else second.replace(old, new)
+    if old == "-0.5":
+        changed = re.sub(', "checksum": "[0-9a-f]+"', "", changed)
+    path.write_text(f"{first}\n{changed}\n")
+    with pytest.raises(ValueError, match=rf"{message}.*; remove that line"):
+        Journal(path)
+    path.write_text("\n".join([first, *changed.splitlines()[:-1], ""]))
+    with Journal(path) as journal:
+        assert journal["a"] == answer("one") and ("b" in journal) == (old == "{}")
 
 
 def test_two_writers_are_refused_and_no_file_is_made_before_an_answer(tmp_path):

@@ -115,6 +115,12 @@ def test_words_that_cannot_be_told_apart_are_refused_before_asking(server, words
         b'{"choices": [{"text": "a", "finish_reason": "stop", "logprobs": {"tokens": ["a"]}}]}',
         b'{"choices": [{"text": "a", "finish_reason": "stop", "logprobs": [1]}]}',
         b"\xff\xfe",
+        b"[" * 100_000,
+        # More mass than a distribution has.
+        b'{"choices": [{"text": "a", "finish_reason": "stop", "logprobs": {"tokens": ["a"],'
+        b' "token_logprobs": [-0.05], "top_logprobs": [{"b": -0.05}]}}]}',
+        b'{"choices": [{"text": "a", "finish_reason": "stop", "logprobs": {"tokens": ["a"],'
+        b' "token_logprobs": [1e999]}}]}',
     ],
 )
 def test_what_is_no_answer_is_garbled(data):

@@ -1,6 +1,8 @@
+import re
+
 import pytest
 
-from sentidistill_jax.evaluation.text_table import render_table
+from sentidistill_jax.evaluation.text_table import FORMATS, render_table
 
 CELLS = [["run", "F1, %"], ["a|b_c", "50.0 ± 1.0"], ["two\nlines", r"{\x}"]]
 
@@ -33,6 +35,20 @@ def test_latex_escapes_what_it_would_read():
         r"\bottomrule",
         r"\end{tabular}",
     ]
+
+
+HOSTILE = "<script>alert(1)</script>[x](javascript:y)\x1b[31m\u202e\x00\\input{/etc/passwd}$x$%"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_no_cell_is_markup_code_or_a_command_to_a_terminal(format):
+    rendered = render_table([["run", "f1"], [HOSTILE, HOSTILE]], format)
+    assert all(one.isprintable() for one in rendered.replace("\n", ""))
+    assert len(rendered.splitlines()) == {"text": 2, "markdown": 3, "latex": 7}[format]
+    if format == "markdown":
+        assert "<" not in rendered and "](" not in rendered
+    if format == "latex":
+        assert r"\input" not in rendered and re.search(r"(?<!\\)[$%]", rendered) is None
 
 
 def test_another_format_is_named():

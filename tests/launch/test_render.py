@@ -134,6 +134,11 @@ def test_a_v5e_16_has_four_hosts_of_four_chips(capsys):
         (["--backend=jobset", "--topology=tpu"], "4xh100:8"),
         (["--backend=tpuvm", "--topology=v5e:4x4"], "--zone is missing"),
         (["--backend=tpuvm", "--topology=h100:8", "--zone=z"], "needs TPUs"),
+        (
+            ["--backend=tpuvm", "--topology=v5e:4x4", "--zone=z", "--env=A=1\nREMOTE\nrm"],
+            "'REMOTE'",
+        ),
+        (["--backend=slurm", "--topology=h100:8", "--partition=a\nrm -r /"], "one line"),
         (["--backend=slurm", "--topology=v5e:4x4"], "needs GPU nodes"),
         (["--backend=slurm", "--topology=h100:8", BUCKET], "mount no buckets"),
         (["--backend=local", "--topology=local:2x4"], "leave out image"),

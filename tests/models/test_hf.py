@@ -106,6 +106,53 @@ def test_a_truncated_file_is_named(directory, mesh, kept):
         _load(directory, mesh)
 
 
+@pytest.mark.parametrize(
+    "index",
+    [
+        "[]",
+        "null",
+        "{}",
+        '{"weight_map": ["model.safetensors"]}',
+        '{"weight_map": {"lm_head.weight": 3}}',
+        '{"weight_map": {"lm_head.weight": "../model.safetensors"}}',
+        '{"weight_map": {"lm_head.weight": "/etc/model.safetensors"}}',
+        "[" * 100_000,
+    ],
+)
+def test_a_malformed_index_and_one_that_leaves_its_directory_are_refused(directory, index):
+    (directory / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(ValueError, match=r"index\.json .*; copy it again\.$"):
+        weight_files(directory)
+
+
+def test_frequencies_that_llama_2_files_store_are_passed_over(directory, mesh):
+    file = weight_files(directory)[0]
+    frequencies = np.ones(4, np.float32)
+    tensors = {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": frequencies for i in range(2)}
+    save_file(load_file(file) | tensors, file)
+    _load(directory, mesh)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(directory, mesh, value):
+    file = weight_files(directory)[0]
+    tensors = load_file(file)
+    name = sorted(tensors)[0]
+    tensors[name].reshape(-1)[-1] = value
+    save_file(tensors, file)
+    with pytest.raises(ValueError, match=f"tensor '{name}' holds numbers that are not finite"):
+        _load(directory, mesh)
+
+
+@pytest.mark.parametrize("name", ["gemma2", "gemma3"])
+def test_a_gemma_whose_layers_are_all_global_keeps_the_window_that_transformers_asks_for(name):
+    config = read_hf_directory(GOLDEN / name)[0]
+    layers = [at for at, slides in enumerate(config.sliding_layers) if not slides]
+    once = config_to_hf(config.with_layers(layers[:1]))
+    again = config_to_hf(config_from_hf(once))  # an export of an export
+    assert once == again and again["sliding_window"] == config.sliding_window is not None
+
+
 def test_a_missing_file_is_named(directory):
     (directory / "model-00002-of-00003.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"model-00002-of-00003.safetensors not found"):
@@ -130,6 +177,7 @@ def test_files_outside_the_index_are_not_read(directory):
         ),
         ({"rope_scaling": {"rope_type": "llama3"}}, r"config\.json is not accepted by transf"),
         ({"hidden_size": 25}, r"not accepted by transformers: .*hidden size"),
+        ({"num_key_value_heads": 0}, r"must be a multiple of num_kv_heads=0"),
         ({"num_attention_heads": 4}, r"num_heads=4 must be a multiple of num_kv_heads=3"),
         ({"head_dim": 7}, r"not accepted by transformers: .*even rotary dimension"),
     ],
@@ -151,6 +199,9 @@ def test_a_config_without_a_field_or_no_json_at_all_is_named(directory):
         read_hf_directory(directory)
     (directory / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json is not JSON"):
+        read_hf_directory(directory)
+    (directory / "config.json").write_text("[1]")
+    with pytest.raises(ValueError, match=r"config\.json holds list, expected an object"):
         read_hf_directory(directory)
     (directory / "config.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"config\.json not found"):

@@ -69,7 +69,8 @@ def test_evaluate_against_another_models_scores(tmp_path, monkeypatch, capsys):
     model, run = tmp_path / "tiny", tmp_path / "run"
     export(random_model(make_mesh({}, jax.devices()[:1]), byte_tokenizer(POLARITY)), model)
     texts = [
-        UserText(f"id{at}", "movie", f"Text {at}.", "held_out", POLARITY[gold])
+        UserText(f"{source}{at}", source, f"Text {at}.", "held_out", POLARITY[gold])
+        for source in ("movie", "tweets")
         for at, gold in enumerate(GOLD)
     ]
     write_records(run / "texts" / "held_out.jsonl", texts, UserText)
@@ -91,17 +92,27 @@ def test_evaluate_against_another_models_scores(tmp_path, monkeypatch, capsys):
     one, two = (run / "evaluation" / name for name in ("one", "two"))
     shutil.copytree(one, two)
     lines = [json.loads(line) for line in (one / "predictions.jsonl").read_text().splitlines()]
-    first = POLARITY.index(lines[0]["predicted"])
-    changed = [lines[0] | {"predicted": POLARITY[1 - first]}, *lines[1:]]
+    reviews, tweets = lines[:8], lines[8:]
+    first = POLARITY.index(reviews[0]["predicted"])
+    changed = [reviews[0] | {"predicted": POLARITY[1 - first]}, *reviews[1:]]
+    changed += [line | {"predicted": line["gold"]} for line in tweets]  # all are right
     (two / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in changed))
     scores = json.loads((one / "scores.json").read_text())
     (two / "scores.json").write_text(json.dumps(scores | {"model": "two"}))
 
     code, said = evaluate("one", "--against=two")
-    difference = 100 * (scores_of(lines)["f1"] - scores_of(changed)["f1"])
-    assert code == 0 and abs(difference) > 1
+    differences = [
+        100 * (scores_of(lines[part])["f1"] - scores_of(changed[part])["f1"])
+        for part in (slice(8), slice(8, 16))
+    ]
+    assert code == 0 and min(map(abs, differences)) > 1
+    of_tweets = against(run, "one", "two", None)[OTHER]
+    assert of_tweets is not None and of_tweets.p_value < 0.3
     # Whichever way the one disagreement is exchanged, the difference is as large.
-    assert said.out.splitlines()[-2:] == [
-        "one against two: difference in F1, points, and its p-value",
-        f"{SET:32}{difference:+7.2f}  p = 1.0000  8 examples",
+    assert said.out.splitlines()[-3:] == [
+        "one against two: difference in F1, points, and its p-value, adjusted by Holm's method"
+        " over these sets",
+        f"{SET:32}{differences[0]:+7.2f}  p = 1.0000  8 examples",
+        # As on the page, p-values are adjusted for their number.
+        f"{OTHER:32}{differences[1]:+7.2f}  p = {2 * of_tweets.p_value:.4f}  8 examples",
     ]

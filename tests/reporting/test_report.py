@@ -119,6 +119,15 @@ def test_calibrated_variants_have_rows_of_their_own(tmp_path):
     assert "atsa_rest16, lenient" in page and "atsa_rest16, lenient, both" not in page
 
 
+def test_sizes_that_differ_stand_beside_their_scores(tmp_path):
+    for name, examples in (("few", 4), ("many", 60)):
+        entry = {"f1": 0.5, "metric": "macro_f1", "examples": examples}
+        write_model(tmp_path, name, {SET: entry, "held_out/tweets": entry | {"examples": 9}})
+    rows = table(read_scores([tmp_path]), "markdown").splitlines()
+    assert rows[0] == "| F1, % | reviews | tweets (9) |"
+    assert rows[2:] == ["| few | 50.0 n=4 | 50.0 |", "| many | 50.0 n=60 | 50.0 |"]
+
+
 def test_auc_stands_beside_f1_where_it_is_known(tmp_path):
     lines = label_lines("held_out/reviews", [0, 1], [0, 1])
     for name, more in (("with", {"auc": 0.8125}), ("without", {})):

@@ -42,7 +42,6 @@ def workdir(tmp_path):
         chat_template_fingerprint=fingerprint(tokenizer.chat_template),
         config={"teacher": {"source": str(model)}},
     )
-    write_json(cache / "manifest.json", {"counts": 4})
     return workdir
 
 
@@ -62,6 +61,9 @@ def config(workdir, sentibench_dir):
     config.evaluation.in_training.update(
         interval=1, datasets=(DATASET,), examples=12, select_best=True
     )
+    made_from = {"generation": config.generation.to_dict(), "cache": config.cache.to_dict()}
+    manifest = workdir.cache("knowdist") / "manifest.json"
+    write_json(manifest, {"counts": 4, "made_from": made_from})
     return config.lock()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 from pathlib import Path
 
 import jax
@@ -9,12 +10,14 @@ import numpy as np
 import pytest
 from helpers import byte_tokenizer, random_model
 
+from sentidistill_jax.artifact import ArtifactMismatchError
 from sentidistill_jax.corpus.records import write_records
 from sentidistill_jax.corpus.user_texts import UserText
 from sentidistill_jax.evaluation.benchmarks.sentibench import SENTIBENCH
 from sentidistill_jax.export import export
 from sentidistill_jax.inference.local_model import LocalModel
 from sentidistill_jax.sharding import make_mesh
+from sentidistill_jax.stages import evaluate
 from sentidistill_jax.stages.evaluate import evaluate_student
 from sentidistill_jax.workdir import Workdir
 
@@ -90,3 +93,68 @@ def test_an_interrupted_evaluation_goes_on_and_reports_all_that_was_asked(
         assert variant["accuracy"] == pytest.approx(np.mean(right))
     assert scores["sentibench"]["seeds"] == [42, 52] and not scores["sentibench"]["complete"]
     assert scores["provenance"]["generation"]["max_new_tokens"] == 8
+
+
+@pytest.fixture
+def copied(config, tmp_path, sentibench_dir):
+    """A folder of SentiBench's first data set that the config names, which may be altered."""
+    shutil.copytree(sentibench_dir / FIRST, tmp_path / "copy" / FIRST)
+    config.texts.sentibench_dir = str(tmp_path / "copy")
+    config.evaluation.sentibench.update(datasets=(FIRST,), seeds=(42,))
+    return tmp_path / "copy" / FIRST
+
+
+def flip_first_label(file):
+    items = json.loads(file.read_text(encoding="utf-8-sig"))
+    labels = sorted({item["label"] for item in items})
+    items[0]["label"] = labels[1 - labels.index(items[0]["label"])]
+    file.write_text(json.dumps(items))
+
+
+def test_scores_are_those_of_the_published_files_unless_others_are_meant(
+    config, copied, tmp_path, monkeypatch
+):
+    workdir = Workdir(tmp_path / "run")  # without a corpus
+    evaluate_student("one", config, workdir)
+    scores = json.loads((workdir.evaluation("one") / "scores.json").read_text())
+    assert list(scores["sets"]) == [f"sentibench/{FIRST}"]
+    assert scores["provenance"]["data"]["held_out"] is None
+    assert len(scores["provenance"]["data"]["sentibench"]) == 32
+
+    # What no score depends on may change.
+    config.evaluation.update(tokens_per_batch=512, max_num_seqs=2, calibration_texts=7)
+    config.evaluation.in_training.interval = 5
+    config.student.remat = "full"
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "load_student", None)  # nothing is loaded
+        evaluate_student("one", config, workdir)
+        flip_first_label(copied / "test.json")
+        for name in ("one", "two"):
+            with pytest.raises(ValueError, match="sc/sst2/test.json .*differ from the published"):
+                evaluate_student(name, config, workdir)
+        config.evaluation.sentibench.altered_files = True
+        with pytest.raises(ArtifactMismatchError, match="data.sentibench was"):
+            evaluate_student("one", config, workdir)
+    evaluate_student("two", config, workdir)
+    altered = json.loads((workdir.evaluation("two") / "scores.json").read_text())
+    assert altered["provenance"]["data"] != scores["provenance"]["data"]
+
+
+@pytest.mark.parametrize(
+    ("split", "text", "error", "message"),
+    [
+        ("train", None, FileNotFoundError, "sc/sst2/train.json missing"),
+        ("test", "[]", ValueError, "holds 0 items, expected a JSON array of"),
+    ],
+)
+def test_bad_files_are_refused_before_a_model_is_loaded(
+    config, copied, tmp_path, monkeypatch, split, text, error, message
+):
+    file = copied / f"{split}.json"
+    file.unlink() if text is None else file.write_text(text)
+    config.evaluation.sentibench.altered_files = True
+    monkeypatch.setattr(evaluate, "load_student", None)
+    workdir = Workdir(tmp_path / "run")
+    with pytest.raises(error, match=message):
+        evaluate_student("one", config, workdir)
+    assert not workdir.root.exists()

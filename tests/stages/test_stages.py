@@ -178,6 +178,7 @@ class TestPromptsAndCache:
         assert not (workdir.cache("knowdist") / "manifest.json").exists()
 
 
+SHARD = "shard-00001-of-00003"
 MODES = {
     "top_k": {"mode": "top_k", "top_k": 8},
     "top_p": {"mode": "top_p", "top_k": 64, "top_p": 0.2, "codec": "small"},
@@ -263,6 +264,71 @@ class TestModes:
             "made_from.json", "manifest.json", "records",
         }  # fmt: skip
 
+    @pytest.mark.parametrize("harm", ["bytes", SHARD, f"{SHARD}.json", "manifest.json"])
+    def test_a_damaged_part_of_a_finished_cache_is_written_anew(
+        self, config, asked, monkeypatch, harm
+    ):
+        config.cache.records_per_shard = 4
+        teach(config, asked)
+        records = asked.cache("knowdist") / "records"
+        before = {path.name: path.read_bytes() for path in records.iterdir()}
+        if harm == "bytes":
+            (records / SHARD).write_bytes(before[SHARD][:-1] + b"\xff")
+        else:
+            (records / harm).unlink()
+        asked_again: list[str] = []
+        answers = LocalAnswers.answers
+
+        def recorded(self, prompts):
+            asked_again.extend(prompt.id for prompt in prompts)
+            return answers(self, prompts)
+
+        monkeypatch.setattr(LocalAnswers, "answers", recorded)
+        teach(config, asked)
+        assert {path.name: path.read_bytes() for path in records.iterdir()} == before
+        prompts = read_records(asked.prompts("knowdist") / "prompts.jsonl", Prompt)
+        expected = [] if harm == "manifest.json" else prompts[4:8]
+        assert asked_again == [prompt.id for prompt in expected]
+
+    def test_other_weights_under_the_same_path_are_noticed(
+        self, config, asked, model_directory, tmp_path
+    ):
+        source = tmp_path / "replaced"
+        shutil.copytree(model_directory, source)
+        config.teacher.source = str(source)
+        with pytest.raises(ArtifactMismatchError, match="teacher.source was"):
+            corpus.annotate(config, asked)
+        teach(config, asked)
+        config.student.source = str(source)
+        train_student(config, asked)
+        evaluate.evaluate_student("one", config, asked)
+        mesh = make_mesh({}, jax.devices()[:1])
+        tokenizer = load_tokenizer(str(source))
+        export(random_model(mesh, tokenizer, seed=1), source)
+        with pytest.raises(ArtifactMismatchError, match=r"\(teacher.weights was"):
+            teach(config, asked)
+        with pytest.raises(ArtifactMismatchError, match=r"\(initial was"):
+            train_student(config, asked)
+        with pytest.raises(ArtifactMismatchError, match=r"\(model.weights was"):
+            evaluate.evaluate_student("one", config, asked)
+
+    @pytest.mark.parametrize(
+        ("field", "value", "message"),
+        [
+            ("cache.top_k", 9, "cache.top_k: got 32, expected 9"),
+            ("generation.max_new_tokens", 3, "generation.max_new_tokens: got 4, expected 3"),
+        ],
+    )
+    def test_a_cache_of_other_settings_than_the_config_is_refused(
+        self, config, asked, field, value, message
+    ):
+        teach(config, asked)
+        config.cache.codec = "small"  # how it is stored, not what
+        config.update_from_flattened_dict({field: value})
+        with pytest.raises(CacheMismatchError, match=message):
+            train_student(config, asked)
+        assert not asked.student("knowdist").exists()
+
     def test_draws_and_a_divergence_that_they_cannot_give(self, config, asked):
         config.cache.update(**MODES["sampled"])
         teach(config, asked)
@@ -302,7 +368,7 @@ class TestModes:
 
 
 @pytest.fixture
-def cached(workdir, model_directory):
+def cached(config, workdir, model_directory):
     """With a finished teacher cache of two rows."""
     tokenizer = load_tokenizer(str(model_directory))
     directory = workdir.cache("knowdist")
@@ -313,7 +379,8 @@ def cached(workdir, model_directory):
         chat_template_fingerprint=fingerprint(tokenizer.chat_template),
         config={"teacher": {"source": str(model_directory)}},
     )
-    write_json(directory / "manifest.json", {"counts": 4})
+    made_from = {"generation": config.generation.to_dict(), "cache": config.cache.to_dict()}
+    write_json(directory / "manifest.json", {"counts": 4, "made_from": made_from})
     return workdir
 
 
@@ -341,6 +408,13 @@ class TestStudents:
         write_json(cached.cache("knowdist") / "manifest.json", {"counts": 5})
         with pytest.raises(ArtifactMismatchError, match="caches.knowdist was"):
             train_student(config, cached)
+
+    def test_a_model_directory_that_is_gone_is_exported_again(self, config, cached):
+        directory = train_student(config, cached)
+        written = (directory / "model.safetensors").read_bytes()
+        shutil.rmtree(directory)
+        assert train_student(config, cached) == directory
+        assert (directory / "model.safetensors").read_bytes() == written
 
     def test_what_a_student_is_cut_by_is_an_input(self, config, cached):
         config.student.update(vocabulary="corpus", caches=("icldist",))
@@ -428,6 +502,37 @@ class TestEvaluate:
         write_held_out(workdir, ("negative", "negative"))
         with pytest.raises(ArtifactMismatchError, match="held_out was"):
             evaluate.evaluate_student("before", config, workdir)
+
+    def test_held_out_scores_are_resumed_set_by_set(self, config, workdir, monkeypatch):
+        held_out = [
+            UserText(f"out{i}", source, TEXTS[i], "held_out", label)
+            for i, source in enumerate(("movie", "tweets"))
+            for label in ("positive", "negative")
+        ]
+        write_records(workdir.texts / "held_out.jsonl", held_out, UserText)
+        config.evaluation.calibration_texts = 0
+        asked: list[str] = []
+        label_logprobs = LocalModel.label_logprobs
+
+        def counted(self, prompts, label_words, *, progress=None):
+            asked.append(prompts[0])
+            if len(asked) == 2:
+                raise KeyboardInterrupt
+            return label_logprobs(self, prompts, label_words, progress=progress)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalModel, "label_logprobs", counted)
+            with pytest.raises(KeyboardInterrupt):
+                evaluate.evaluate_student("before", config, workdir)
+            evaluate.evaluate_student("before", config, workdir)
+        assert len(asked) == 3 and asked[1] == asked[2] != asked[0]
+        evaluate.evaluate_student("whole", config, workdir)
+        one, other = (
+            (workdir.evaluation(name) / "predictions.jsonl").read_bytes()
+            for name in ("before", "whole")
+        )
+        assert one == other
+        assert not (workdir.evaluation("before") / "parts").exists()
 
     def test_teacher_calibrated_uses_the_offsets_of_the_training_texts(self, config, workdir):
         with config.unlocked():

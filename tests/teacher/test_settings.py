@@ -1,5 +1,7 @@
 """Which teacher a section of a config means, and what of it decides its answers."""
 
+import os
+
 import pytest
 
 from sentidistill_jax.teacher.settings import TeacherSettings
@@ -11,9 +13,16 @@ LOCAL = {
 SERVED = LOCAL | {"endpoint": {"base_url": "http://here:1/v1", "model": "m"}}
 
 
-def test_a_local_teacher_is_all_of_its_section_but_the_server():
-    teacher = TeacherSettings.from_section(LOCAL)
-    assert teacher.identity() == {name: LOCAL[name] for name in LOCAL if name != "endpoint"}
+def test_a_local_teacher_is_its_weights_whatever_its_batches(tmp_path):
+    teacher = TeacherSettings.from_section(LOCAL | {"source": str(tmp_path)})
+    assert teacher.identity() == {"source": str(tmp_path), "dtype": "float32"}
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"one")
+    first = teacher.made_from()
+    weights.write_bytes(b"two")
+    os.utime(weights, ns=(0, 0))
+    assert first["weights"] != teacher.made_from()["weights"]
+    assert first == teacher.made_from() | {"weights": first["weights"]}
     assert not teacher.spans_processes
     assert TeacherSettings.from_section(LOCAL | {"per_process": False}).spans_processes
 

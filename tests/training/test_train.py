@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from tiny_run import STEPS, fingerprints, tiny_config, train, write_cache, write_model
 
 from sentidistill_jax.data.teacher_cache import CacheMismatchError
-from sentidistill_jax.errors import Interrupted, NonFiniteLossError
+from sentidistill_jax.errors import Interrupted, NonFiniteLossError, StorageError
 from sentidistill_jax.models.load import load_model
 from sentidistill_jax.settings import Config
 from sentidistill_jax.sharding import make_mesh
@@ -124,6 +124,19 @@ def test_a_killed_run_repeats_the_steps_since_its_checkpoint(
     assert latest(workdir) == 3 and len(lines_of(workdir)) == 4
     with (workdir / "metrics.jsonl").open("a") as file:
         file.write('{"step": 5, "train/lo')  # a line that was being written
+    resumed = train(config, [cache], workdir)
+    assert_same_run(resumed, uninterrupted[0], workdir, uninterrupted[1])
+
+
+def test_a_full_disk_under_the_loop_is_no_mistake_and_loses_nothing(
+    config, cache, tmp_path, uninterrupted
+):
+    workdir = tmp_path / "full"
+    workdir.mkdir()
+    (workdir / ".metrics.jsonl").symlink_to("/dev/full")  # becomes metrics.jsonl
+    with pytest.raises(StorageError, match="No space left on device.*run the same command again"):
+        train(config, [cache], workdir)
+    (workdir / "metrics.jsonl").unlink()
     resumed = train(config, [cache], workdir)
     assert_same_run(resumed, uninterrupted[0], workdir, uninterrupted[1])
 

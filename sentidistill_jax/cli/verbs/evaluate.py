@@ -60,13 +60,16 @@ def _run(values: flags.FlagValues) -> None:
     models = read_scores([workdir.root])
     print(table(models, values.format))
     if values.against:
-        print(f"\n{name} against {values.against}: difference in F1, points, and its p-value")
+        print(
+            f"\n{name} against {values.against}: difference in F1, points, and its p-value,"
+            " adjusted by Holm's method over these sets"
+        )
         tests = against(workdir.root, name, values.against, sentibench_dir(config.texts))
         for set_name, test in tests.items():
             if test is None:
                 print(f"{set_name:32} cannot be paired: other examples or other gold answers")
             else:
-                difference, p_value = 100 * test.difference, f"p = {test.p_value:.4f}"
+                difference, p_value = 100 * test.difference, f"p = {test.adjusted_p_value:.4f}"
                 print(f"{set_name:32}{difference:+7.2f}  {p_value}  {test.examples} examples")
 
 

@@ -14,7 +14,7 @@ from sentidistill_jax.data.teacher_cache.manifest import (
     CacheManifest,
     CacheMismatchError,
 )
-from sentidistill_jax.data.teacher_cache.reader import CacheReader, open_cache
+from sentidistill_jax.data.teacher_cache.reader import CacheReader, is_whole, open_cache
 from sentidistill_jax.data.teacher_cache.records import (
     CacheRecord,
     LabelTargets,
@@ -46,6 +46,7 @@ __all__ = [
     "describe",
     "draw",
     "inspect",
+    "is_whole",
     "open_cache",
     "record_key",
     "sampled_targets",

@@ -148,6 +148,15 @@ def open_cache(
     return CacheReader(directory, manifest, logs)
 
 
+def is_whole(directory: pathlib.Path) -> bool:
+    """Whether a cache is finished and each of its files is the one that was written; reads all."""
+    try:
+        manifest = open_cache(directory).manifest
+    except (FileNotFoundError, CacheError):
+        return False
+    return all(sha256_of(directory / entry.name) == entry.sha256 for entry in manifest.shards)
+
+
 def _read_manifest(directory: pathlib.Path) -> CacheManifest:
     path = directory / MANIFEST_NAME
     if not path.exists():
@@ -160,4 +169,11 @@ def _read_manifest(directory: pathlib.Path) -> CacheManifest:
     problems = differences(values, {"schema_version": SCHEMA_VERSION})
     if problems:  # then the other fields cannot be trusted to mean what they say
         raise CacheMismatchError(directory, problems)
-    return CacheManifest.from_dict(values)
+    try:
+        manifest = CacheManifest.from_dict(values)
+    except (KeyError, TypeError) as error:
+        raise CacheError(f"{path} is no manifest ({error}); run the capture again.") from error
+    if len(manifest.shards) != manifest.num_shards:
+        found = f"shards: got {len(manifest.shards)}, expected {manifest.num_shards}"
+        raise CacheMismatchError(directory, [found])
+    return manifest

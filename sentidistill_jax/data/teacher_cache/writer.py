@@ -1,6 +1,7 @@
 """Writes a cache shard by shard: a process killed anywhere loses at most the shard at hand."""
 
 import dataclasses
+import errno
 import os
 import pathlib
 import uuid
@@ -31,6 +32,8 @@ from sentidistill_jax.data.teacher_cache.manifest import (
 from sentidistill_jax.data.teacher_cache.records import KEY_BYTES, CacheRecord
 
 _TEMPORARY = ".writing-"
+# Uncompressed: payloads are coded already, and bytes must depend on no library version.
+_ARRAY_RECORD_OPTIONS = "group_size:1,uncompressed"
 _MASS_ERROR = 1e-3  # float32 sums over a vocabulary stay well below
 
 
@@ -227,11 +230,13 @@ class ShardBuilder:
             )
 
         def write(path: pathlib.Path) -> None:
-            # Uncompressed: payloads are coded already, and bytes must depend on no library version.
-            writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1,uncompressed")
-            for data in encoded:
-                writer.write(data)
-            writer.close()
+            try:
+                writer = array_record_module.ArrayRecordWriter(str(path), _ARRAY_RECORD_OPTIONS)
+                for data in encoded:
+                    writer.write(data)
+                writer.close()
+            except RuntimeError as error:  # what the system said, in words alone
+                raise OSError(errno.EIO, " ".join(str(error).split()), str(path)) from error
 
         file = self._writer.directory / self.manifest.shard_name(self._shard)
         self._writer.put(file, write)
