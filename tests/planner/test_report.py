@@ -8,7 +8,8 @@ import pytest
 from sentidistill_jax.data.loader import BatchShape
 from sentidistill_jax.models.presets import PRESETS
 from sentidistill_jax.planner.compile import Compiled
-from sentidistill_jax.planner.hlo_traffic import Buffer, Collective
+from sentidistill_jax.planner.hlo_collectives import Collective
+from sentidistill_jax.planner.hlo_traffic import Buffer
 from sentidistill_jax.planner.report import Run, plan_text, plan_values, trial_line, trial_values
 from sentidistill_jax.planner.search import Candidate, Trial
 from sentidistill_jax.planner.topology import GIB, Topology

@@ -1,7 +1,7 @@
 import pytest
 
 from sentidistill_jax.planner.compile import Compiled, buffers_of_message, needed_bytes
-from sentidistill_jax.planner.hlo_traffic import Collective
+from sentidistill_jax.planner.hlo_collectives import Collective
 from sentidistill_jax.planner.roofline import step_time, utilization
 from sentidistill_jax.planner.topology import GIB, Topology
 from sentidistill_jax.planner.workloads import Flops
