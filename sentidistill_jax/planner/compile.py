@@ -14,7 +14,7 @@ import jax
 
 from sentidistill_jax import sharding
 from sentidistill_jax.artifact import write_json
-from sentidistill_jax.planner.hlo import Program
+from sentidistill_jax.planner.hlo import ArrayType, Program
 from sentidistill_jax.planner.hlo_collectives import Collective, collectives
 from sentidistill_jax.planner.hlo_traffic import Buffer, hbm_traffic, largest_buffers
 from sentidistill_jax.planner.topology import GIB, Topology, describe
@@ -114,7 +114,8 @@ def _compile(
             raise
         return Compiled(
             mesh_shape, False, max(needed, limit), limit, resident, 0.0, (),
-            buffers_of_message(message), 0, time.perf_counter() - start,
+            buffers_of_message(message) or arrays_of_trace(lowered.as_text(), mesh.size), 0,
+            time.perf_counter() - start,
         )  # fmt: skip
     program = Program(executable.as_text() or "")
     stats: Any = executable.memory_analysis()
@@ -153,3 +154,25 @@ def buffers_of_message(message: str) -> tuple[Buffer, ...]:
                 Buffer(shape[1] if shape else "", num_bytes, operator[1] if operator else "")
             )
     return tuple(found[:5])
+
+
+def arrays_of_trace(text: str, num_devices: int) -> tuple[Buffer, ...]:
+    """The largest arrays that a traced program names, for when the compiler lists none.
+
+    Where they lie is not decided yet: the bytes are those of an even split over all devices.
+
+    Args:
+      text: StableHLO.
+      num_devices: Devices of the mesh.
+    """
+    found = set(re.findall(r"tensor<((?:\d+x)+)(bf16|f\d+)>", text))
+    types = [ArrayType(dtype, tuple(map(int, dims[:-1].split("x"))), "") for dims, dtype in found]
+    largest = sorted(types, key=lambda array: -array.num_bytes)[:5]
+    return tuple(
+        Buffer(
+            f"{array.dtype}[{','.join(map(str, array.shape))}]",
+            array.num_bytes // num_devices,
+            f"over {num_devices} devices",
+        )
+        for array in largest
+    )

@@ -148,16 +148,17 @@ def _transfers(program: Program, name: str) -> list[_Transfer]:
     One ends where what began it is awaited. Others are spread over several fusions under one
     channel: the first begins it, those between carry it on beside their work, the last ends it.
     """
-    schedule = list(program.computations[name].values())
+    named = program.computations[name]
+    schedule = list(named.values())
     found: dict[tuple[str, str], _Transfer] = {}
     for place, scheduled in enumerate(schedule):
-        if scheduled.opcode.endswith("-done") and scheduled.operands:
+        awaited = scheduled.opcode.endswith("-done") and named.get(scheduled.operands[0])
+        if awaited:
+            # What comes from another slice arrives by a transfer of its own.
+            met = _value("rendezvous", awaited)
             for transfer in found.values():
-                # What comes from another slice arrives by a transfer of its own.
-                if transfer.instruction.name == scheduled.operands[0] or (
-                    scheduled.opcode == "recv-done"
-                    and _channel(scheduled) == _channel(transfer.instruction) != ""
-                ):
+                begun = transfer.instruction
+                if begun is awaited or (met and met == _value("rendezvous", begun)):
                     transfer.end = place
         for computation, instruction in program.within(name, scheduled):
             kind = instruction.opcode.removesuffix("-start")
@@ -165,7 +166,10 @@ def _transfers(program: Program, name: str) -> list[_Transfer]:
                 made = _Transfer(instruction, computation, place, place)
                 # Only what is spread has a channel of its own.
                 spread = computation != name and made.kind == kind
-                key = kind, (_channel(instruction) if spread else "") or instruction.name
+                key = (
+                    kind,
+                    (_value("channel_id", instruction) if spread else "") or instruction.name,
+                )
                 found.setdefault(key, made).end = place
     working = [_works(program, name, scheduled) for scheduled in schedule]
     transfers = list(found.values())
@@ -179,9 +183,10 @@ def _transfers(program: Program, name: str) -> list[_Transfer]:
     return transfers
 
 
-def _channel(instruction: Instruction) -> str:
-    channel = re.search(r"channel_id=(\d+)", instruction.attributes)
-    return channel[1] if channel else ""
+def _value(attribute: str, instruction: Instruction) -> str:
+    """The value of the attribute whose name ends so; empty where there is none."""
+    found = re.search(rf'{attribute}="?([^",}}]+)', instruction.attributes)
+    return found[1] if found else ""
 
 
 def _works(program: Program, name: str, scheduled: Instruction) -> bool:

@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+from flax import nnx
+
 from sentidistill_jax.artifact import Artifact, file_fingerprint, write_json
 from sentidistill_jax.distributed import on_process_zero
 from sentidistill_jax.evaluation.protocols import DevelopmentScorer
@@ -15,7 +17,7 @@ from sentidistill_jax.inference.local_model import LocalModel
 from sentidistill_jax.models.flops import num_parameters
 from sentidistill_jax.models.load import LoadedModel
 from sentidistill_jax.settings import Config, float_dtype, sentibench_dir, student_stages
-from sentidistill_jax.sharding import make_mesh
+from sentidistill_jax.sharding import make_mesh, undivided
 from sentidistill_jax.teacher.settings import TeacherSettings
 from sentidistill_jax.training.student import Cut, load_student
 from sentidistill_jax.training.train import CacheSource, TrainSettings, check_batch_size, train
@@ -62,15 +64,18 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
         tokens_per_batch = config.evaluation.tokens_per_batch
         watch = _Watch(scorer, mesh, tokens_per_batch, directory, watched.select_best)
     student = config.student
+    loaded = load_student(
+        workdir.model_source(student.source),
+        Cut.of(student),
+        mesh,
+        list(cut_by),
+        dtype=float_dtype("student.dtype", student.dtype),
+        remat=student.remat,
+    )
+    for sentence in undivided(nnx.state(loaded.decoder), mesh.shape):
+        on_process_zero(print)(sentence)
     model = train(
-        load_student(
-            workdir.model_source(student.source),
-            Cut.of(student),
-            mesh,
-            list(cut_by),
-            dtype=float_dtype("student.dtype", student.dtype),
-            remat=student.remat,
-        ),
+        loaded,
         [
             CacheSource(
                 workdir.cache(stage) / "records", weight, _cache_made_from(config, workdir, stage)

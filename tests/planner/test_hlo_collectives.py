@@ -204,3 +204,24 @@ def test_ring_algorithms():
     assert ring_bytes("all-gather", 800, 8) == 700
     assert ring_bytes("all-reduce", 800, 8) == 1400
     assert ring_bytes("collective-permute", 800, 2) == 800
+
+
+def test_a_sum_between_slices_ends_when_that_of_the_other_slice_is_here():
+    text = """\
+ENTRY %main (v: f32[8], x: f32[64,64]) -> f32[64,64] {
+  %v = f32[8]{0} parameter(0)
+  %x = f32[64,64]{1,0} parameter(1)
+  %token = token[] after-all()
+  %send.1 = (f32[8]{0}, u32[], token[]) send(%v, %token), channel_id=2, frontend_attributes={_xla_host_transfer_rendezvous="all-reduce.1_0",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %send-done.1 = token[] send-done(%send.1), channel_id=2, frontend_attributes={_xla_host_transfer_rendezvous="all-reduce.1_0"}
+  %recv.1 = (f32[8]{0}, u32[], token[]) recv(%token), channel_id=1, frontend_attributes={_xla_host_transfer_rendezvous="all-reduce.1_0"}
+  %work = f32[64,64]{1,0} dot(%x, %x), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+  %recv-done.1 = (f32[8]{0}, token[]) recv-done(%recv.1), channel_id=1
+  ROOT %more = f32[64,64]{1,0} add(%work, %x)
+}
+"""  # noqa: E501
+    (between,) = collectives(Program(text), devices())
+    assert (between.network, between.asynchronous) == ("DCN", True)
+    other = 'channel_id=1, frontend_attributes={_xla_host_transfer_rendezvous="all-reduce.'
+    (between,) = collectives(Program(text.replace(f"{other}1", f"{other}2")), devices())
+    assert not between.asynchronous

@@ -76,7 +76,7 @@ def test_what_cannot_be_planned_is_refused(tmp_path, changes, message):
 def test_rows_that_devices_cannot_share_are_refused(tmp_path, workload, changes, message):
     config: Any = base.get_config()
     config.student.update(source="smollm2-135m")
-    config.teacher.update(source="smollm2-135m", tokens_per_batch=2048)
+    config.teacher.update(source="smollm2-135m", tokens_per_batch=2048, per_process=False)
     config.data.update(changes)
     options = PlanOptions(workload=workload)
     with pytest.raises(ValueError, match=message):
