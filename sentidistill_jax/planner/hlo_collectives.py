@@ -152,7 +152,8 @@ def _transfers(program: Program, name: str) -> list[_Transfer]:
     schedule = list(named.values())
     found: dict[tuple[str, str], _Transfer] = {}
     for place, scheduled in enumerate(schedule):
-        awaited = scheduled.opcode.endswith("-done") and named.get(scheduled.operands[0])
+        ends = scheduled.opcode.endswith("-done")
+        awaited = named.get(scheduled.operands[0]) if ends else None
         if awaited:
             # What comes from another slice arrives by a transfer of its own.
             met = _value("rendezvous", awaited)
@@ -166,11 +167,8 @@ def _transfers(program: Program, name: str) -> list[_Transfer]:
                 made = _Transfer(instruction, computation, place, place)
                 # Only what is spread has a channel of its own.
                 spread = computation != name and made.kind == kind
-                key = (
-                    kind,
-                    (_value("channel_id", instruction) if spread else "") or instruction.name,
-                )
-                found.setdefault(key, made).end = place
+                channel = _value("channel_id", instruction) if spread else ""
+                found.setdefault((kind, channel or instruction.name), made).end = place
     working = [_works(program, name, scheduled) for scheduled in schedule]
     transfers = list(found.values())
     for transfer in transfers:
@@ -209,8 +207,7 @@ def _describe(
     kind, instruction = transfer.kind, transfer.instruction
     attributes = instruction.attributes
     if kind == "send":
-        transfer = re.search(r'megascale_transfer_type="(\w+)"', attributes)
-        over = (transfer[1] if transfer else "send").lower().replace("_", "-")
+        over = (_value("megascale_transfer_type", instruction) or "send").lower().replace("_", "-")
         slices = len({getattr(device, "slice_index", 0) for device in devices})
         operand = around.get(instruction.operands[0])
         payload = sum(array.num_bytes for array in (operand or instruction).arrays)
