@@ -161,7 +161,7 @@ def test_a_decoder_computes_the_same_over_another_axis(context_axis):
 
 def test_dims_that_stay_whole_are_named_with_what_would_split_them():
     config = dataclasses.replace(
-        TINY, num_heads=9, num_kv_heads=3, vocab_size=2274, embed_dim=64, mlp_dim=128
+        TINY, num_heads=9, num_kv_heads=3, vocab_size=2274, embed_dim=64, mlp_dim=192
     )
     state = nnx.state(abstract_decoder(config, dtype="float32"))
     assert sharding.undivided(state, mesh_sizes({"fsdp": 2, "tensor": 3}, 6)) == []
