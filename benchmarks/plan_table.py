@@ -14,6 +14,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sentidistill_jax.planner.report import BOUNDS
+
 HEADER = (
     "plan", "topology", "tokens a step", "peak GiB", "of", "bound by", "step ms", "tokens/s", "MFU",
     "chip-hours",
@@ -21,27 +23,27 @@ HEADER = (
 
 
 def row(path: pathlib.Path, plan: dict[str, Any]) -> str:
-    """One line; where two numbers stand, all overlaps / nothing does."""
+    """One line; of three numbers: all overlaps / what the program lets overlap / nothing."""
     cells = [path.stem, f"`{plan['topology']}`", f"{plan['tokens_per_step']:,}"]
     cells += [f"{plan['peak_gib']:.2f}", f"{plan['limit_gib']:.2f}"]
     if not plan["fits"]:
         return "| " + " | ".join([*cells, "does not fit", *[""] * 4]) + " |"
 
-    def both(field: str, form: str, scale: float = 1.0) -> str:
-        values = [plan[bound].get(field) for bound in ("overlapped", "serial")]
+    def bounds(field: str, form: str, scale: float = 1.0) -> str:
+        values = [plan[bound].get(field) for bound in BOUNDS]
         return " / ".join("" if value is None else format(value * scale, form) for value in values)
 
     cells += [
         plan["bound_by"],
-        both("step_seconds", ".0f", 1000),
-        both("tokens_per_second", ",.0f"),
+        bounds("step_seconds", ".0f", 1000),
+        bounds("tokens_per_second", ",.0f"),
     ]
-    cells += [both("mfu", ".0%"), both("chip_hours", ".1f")]
+    cells += [bounds("mfu", ".0%"), bounds("chip_hours", ".1f")]
     return "| " + " | ".join(cells) + " |"
 
 
 def plot(plans: list[dict[str, Any]], path: pathlib.Path) -> None:
-    """Both bounds, peak memory and what is sent over chips, of the plans that fit."""
+    """All bounds, peak memory and what is sent over chips, of the plans that fit."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -74,10 +76,11 @@ def plot(plans: list[dict[str, Any]], path: pathlib.Path) -> None:
 
 def _plot_rates(axes: Any, plans: list[dict[str, Any]]) -> None:
     chips = [plan["chips"] for plan in plans]
-    for bound, words in (("overlapped", "all overlaps"), ("serial", "nothing overlaps")):
+    words = ("all overlaps", "what the program lets overlap", "nothing overlaps")
+    for bound, label in zip(BOUNDS, words, strict=True):
         rates = [plan[bound]["tokens_per_second"] for plan in plans]
-        axes.plot(chips, rates, marker="o", label=words)
-    first = plans[0]["serial"]["tokens_per_second"] / chips[0]
+        axes.plot(chips, rates, marker="o", label=label)
+    first = plans[0]["exposed"]["tokens_per_second"] / chips[0]
     axes.plot(chips, [first * n for n in chips], ":", color="grey", label="linear from the first")
     axes.set(xscale="log", yscale="log", xlabel="chips", ylabel="tokens per second, planned")
     axes.set_xticks(chips, [str(n) for n in chips])

@@ -4,9 +4,9 @@ sentidistill plan --config=configs/pod.py --topology=v5e:16x16 needs no weights.
 directory that holds them: --config.student.source=DIR, and the same tokenizer's teacher:
 --config.teacher.source=DIR.
 
-The plan expects 2.2 of 15.75 GiB a chip and 91 to 175 ms a step on that topology (docs/pods.md); it
-was never run on one. `smoke` takes the embedded teacher, whose weights are here, with the same mesh
-and rematerialization.
+The plan expects 2.2 of 15.75 GiB a chip and 134 ms a step on that topology, 91 to 175 by how much
+overlaps (docs/pods.md); it was never run on one. `smoke` takes the embedded teacher, whose weights
+are here, with the same mesh and rematerialization.
 """
 
 from typing import Any
@@ -21,6 +21,7 @@ def get_config(arguments: str = ""):
     config.mesh.fsdp = -1  # state and gradients split over all chips of a slice
     config.teacher.source = "llama-3.1-70b"
     config.teacher.dtype = "bfloat16"
+    config.teacher.per_process = False  # no host holds it alone
     config.teacher.tokens_per_batch = 256 * 2048
     config.student.source = "llama-3.2-1b"
     config.student.layers = ()

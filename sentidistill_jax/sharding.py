@@ -199,6 +199,37 @@ def state_shardings(state: Tree, mesh: Mesh) -> Tree:
     return jax.tree.map(sharded, state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
 
 
+def undivided(state: Any, sizes: Mapping[str, int]) -> list[str]:
+    """A sentence for each logical axis of a state that its mesh axis fails to split.
+
+    Args:
+      state: NNX variables with logical axes; shapes will do.
+      sizes: Devices along each mesh axis.
+
+    Returns:
+      Which dim it is, what does not divide it and what would; none where all are split.
+    """
+    dims = {
+        (axis, dim)
+        for leaf in jax.tree.leaves(state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+        if isinstance(leaf, nnx.Variable)
+        for axis, dim in zip(leaf.get_metadata()["axes"], leaf.get_value().shape, strict=True)
+    }
+    found = []
+    for axis, dim in sorted(dims):
+        for name in (name for name, split in MESH_AXES.items() if axis in split):
+            size = sizes[name]
+            if dim % size == 0:
+                continue
+            fitting = max(n for n in range(1, size) if dim % n == 0)
+            rounded = f" or student.vocabulary_size={-(-dim // size) * size}"
+            found.append(
+                f"mesh.{name}={size} does not divide {axis}={dim}, so every device holds all of it;"
+                f" try mesh.{name}={fitting}{rounded if axis == 'vocab' else ''}."
+            )
+    return found
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Placement of a batch: rows over the data-parallel axes, everything else whole."""
     return NamedSharding(mesh, partition_spec(("batch",)))

@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from helpers import TINY, random_decoder
 from jax.sharding import PartitionSpec
 
 from sentidistill_jax import sharding
+from sentidistill_jax.models.hf import abstract_decoder
 from sentidistill_jax.sharding import (
     LOGICAL_AXES,
     MESH_AXES,
@@ -155,3 +157,20 @@ def test_a_decoder_computes_the_same_over_another_axis(context_axis):
 
     over_context = logits(make_mesh({"data": 2, "context": 2, "tensor": 2}))
     np.testing.assert_allclose(over_context, logits(make_mesh({}, jax.devices()[:1])), atol=1e-5)
+
+
+def test_dims_that_stay_whole_are_named_with_what_would_split_them():
+    config = dataclasses.replace(
+        TINY, num_heads=9, num_kv_heads=3, vocab_size=2274, embed_dim=64, mlp_dim=192
+    )
+    state = nnx.state(abstract_decoder(config, dtype="float32"))
+    assert sharding.undivided(state, mesh_sizes({"fsdp": 2, "tensor": 3}, 6)) == []
+    assert sharding.undivided(state, mesh_sizes({"fsdp": 3, "tensor": 4}, 12)) == [
+        "mesh.fsdp=3 does not divide embed=64, so every device holds all of it; try mesh.fsdp=2.",
+        "mesh.tensor=4 does not divide heads=9, so every device holds all of it; try"
+        " mesh.tensor=3.",
+        "mesh.tensor=4 does not divide kv_heads=3, so every device holds all of it; try"
+        " mesh.tensor=3.",
+        "mesh.tensor=4 does not divide vocab=2274, so every device holds all of it; try"
+        " mesh.tensor=3 or student.vocabulary_size=2276.",
+    ]

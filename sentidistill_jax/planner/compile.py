@@ -14,18 +14,14 @@ import jax
 
 from sentidistill_jax import sharding
 from sentidistill_jax.artifact import write_json
-from sentidistill_jax.planner.hlo import Program
-from sentidistill_jax.planner.hlo_traffic import (
-    Buffer,
-    Collective,
-    collectives,
-    hbm_traffic,
-    largest_buffers,
-)
+from sentidistill_jax.planner.hlo import ArrayType, Program
+from sentidistill_jax.planner.hlo_collectives import Collective, collectives
+from sentidistill_jax.planner.hlo_traffic import Buffer, hbm_traffic, largest_buffers
 from sentidistill_jax.planner.topology import GIB, Topology, describe
 from sentidistill_jax.planner.workloads import Workload
+from sentidistill_jax.training.train_step import COMPILER_OPTIONS
 
-_VERSION = 2  # of what is kept of a compiled program; another one makes old reports void
+_VERSION = 3  # of what is kept of a compiled program; another one makes old reports void
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -72,7 +68,7 @@ def compile_for(
       topology: What for.
       mesh_shape: Sizes of the mesh axes; see `sharding.make_mesh`.
       cache: Folder of reports. A report's name is the hash of the traced program, the topology and
-        the versions of the compiler, so any change of code or settings makes another one.
+        the compiler's options and versions, so any change of code or settings makes another one.
 
     Raises:
       ValueError: If mesh or sizes do not fit one another, or libtpu is not installed.
@@ -94,7 +90,7 @@ def _key(lowered: jax.stages.Lowered, topology: Topology, mesh: jax.sharding.Mes
     digest = hashlib.blake2b(digest_size=16)
     order = [device.id for device in mesh.devices.flat]
     versions = _VERSION, jax.__version__, getattr(libtpu, "__version__", "")
-    for part in (versions, str(topology), order, lowered.as_text()):
+    for part in (versions, COMPILER_OPTIONS, str(topology), order, lowered.as_text()):
         digest.update(str(part).encode())
     return digest.hexdigest()
 
@@ -118,7 +114,8 @@ def _compile(
             raise
         return Compiled(
             mesh_shape, False, max(needed, limit), limit, resident, 0.0, (),
-            buffers_of_message(message), 0, time.perf_counter() - start,
+            buffers_of_message(message) or arrays_of_trace(lowered.as_text(), mesh.size), 0,
+            time.perf_counter() - start,
         )  # fmt: skip
     program = Program(executable.as_text() or "")
     stats: Any = executable.memory_analysis()
@@ -157,3 +154,25 @@ def buffers_of_message(message: str) -> tuple[Buffer, ...]:
                 Buffer(shape[1] if shape else "", num_bytes, operator[1] if operator else "")
             )
     return tuple(found[:5])
+
+
+def arrays_of_trace(text: str, num_devices: int) -> tuple[Buffer, ...]:
+    """The largest arrays that a traced program names, for when the compiler lists none.
+
+    Where they lie is not decided yet: the bytes are those of an even split over all devices.
+
+    Args:
+      text: StableHLO.
+      num_devices: Devices of the mesh.
+    """
+    found = set(re.findall(r"tensor<((?:\d+x)+)(bf16|f\d+)>", text))
+    types = [ArrayType(dtype, tuple(map(int, dims[:-1].split("x"))), "") for dims, dtype in found]
+    largest = sorted(types, key=lambda array: -array.num_bytes)[:5]
+    return tuple(
+        Buffer(
+            f"{array.dtype}[{','.join(map(str, array.shape))}]",
+            array.num_bytes // num_devices,
+            f"over {num_devices} devices",
+        )
+        for array in largest
+    )

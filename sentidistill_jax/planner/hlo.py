@@ -58,11 +58,32 @@ class Instruction:
     @functools.cached_property
     def arrays(self) -> tuple[ArrayType, ...]:
         """The arrays of the result, in order."""
-        return tuple(
-            ArrayType(dtype, tuple(int(n) for n in dims.split(",") if n), layout or "")
-            for dtype, dims, layout in _ARRAY.findall(self.result)
-            if dtype != "token"
-        )
+        return _arrays(self.result)
+
+    @property
+    def results(self) -> tuple[ArrayType, ...]:
+        """The arrays that it makes.
+
+        An instruction that only starts names its operands before them, in parentheses if they may
+        be several, and scalars of its own after; a copy names its source after.
+        """
+        if not self.opcode.endswith("-start") or self.opcode == "all-reduce-start":
+            return self.arrays
+        if self.opcode == "copy-start":
+            return self.arrays[:1]
+        nested = self.result.startswith("((")
+        found = _arrays(self.result[_balanced(self.result, 1) :]) if nested else self.arrays[1:]
+        return tuple(array for array in found if array.shape)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it computes and moves nothing, by itself."""
+        return self.opcode in _FREE or self.opcode.endswith(("-done", "-update"))
+
+    @property
+    def is_collective(self) -> bool:
+        """Whether devices exchange arrays by it, or begin to."""
+        return self.opcode.startswith(("all-", "reduce-scatter", "collective-", "ragged-"))
 
     @property
     def called(self) -> list[str]:
@@ -74,6 +95,21 @@ class Instruction:
         return names
 
 
+def _arrays(text: str) -> tuple[ArrayType, ...]:
+    return tuple(
+        ArrayType(dtype, tuple(int(n) for n in dims.split(",") if n), layout or "")
+        for dtype, dims, layout in _ARRAY.findall(text)
+        if dtype != "token"
+    )
+
+
+# Give names to what is there already, or wait for what was counted when it started.
+_FREE = {
+    "parameter", "tuple", "get-tuple-element", "bitcast", "constant", "while", "conditional",
+    "call", "after-all", "partition-id", "replica-id", "opt-barrier", "iota", "broadcast",
+    "send", "recv",
+}  # fmt: skip
+CONTROL = ("while", "call", "conditional")  # what they call is scheduled by itself
 # Their computation works on scalars and is none of interest.
 _REDUCERS = {
     "all-reduce", "all-reduce-start", "reduce-scatter", "reduce", "reduce-window", "scatter",
@@ -148,55 +184,93 @@ class Program:
         """The instruction whose result a computation returns."""
         return next(i for i in self.computations[computation].values() if i.is_root)
 
-    def runs(self) -> Iterator[tuple[str, str, float]]:
-        """Yields (computation, the one that schedules it, runs per execution of the program).
+    def scheduled(self) -> Iterator[tuple[str, float]]:
+        """Yields computations whose instructions run one by one, and how often each of them runs.
 
-        Fused computations are scheduled by the one that holds the fusion, others by themselves.
         A computation that is called from several places is yielded once for each.
         """
-        waiting = collections.deque([(self.entry, self.entry, 1.0)])
+        waiting = collections.deque([(self.entry, 1.0)])
         while waiting:
-            name, scheduled_by, count = waiting.popleft()
+            name, count = waiting.popleft()
             if name not in self.computations:
                 continue
-            yield name, scheduled_by, count
+            yield name, count
             for instruction in self.computations[name].values():
-                for called in instruction.called:
-                    if instruction.opcode == "while":
-                        rounds = self._trip_count(name, instruction)
-                        waiting.append((called, called, count * rounds))
-                    elif instruction.opcode in ("call", "conditional"):
-                        waiting.append((called, called, count))
-                    else:
-                        waiting.append((called, scheduled_by, count))
+                if instruction.opcode in CONTROL:
+                    loops = instruction.opcode == "while"
+                    rounds = self._trip_count(name, instruction) if loops else 1.0
+                    waiting.extend((called, count * rounds) for called in instruction.called)
+
+    def within(
+        self, computation: str, instruction: Instruction
+    ) -> Iterator[tuple[str, Instruction]]:
+        """Yields (computation, instruction): itself, and all that is fused into it."""
+        yield computation, instruction
+        if instruction.opcode not in CONTROL:
+            for called in instruction.called:
+                for inner in self.computations.get(called, {}).values():
+                    yield from self.within(called, inner)
 
     def _trip_count(self, computation: str, loop: Instruction) -> float:
-        """Rounds of a loop that counts up to a constant, which is all that JAX's scan makes."""
+        """Rounds of a loop that counts from a constant to a constant by a constant."""
         known = re.search(r'known_trip_count"?:\{"n":"(\d+)"', loop.attributes)
         if known:
             return float(known[1])
         condition = re.search(r"condition=%?([\w.\-]+)", loop.attributes)
         tested = self.computations.get(condition[1], {}) if condition else {}
         for test in tested.values():
-            if test.opcode != "compare" or "direction=LT" not in test.attributes:
+            direction = re.search(r"direction=(LT|LE|GT|GE)", test.attributes)
+            if test.opcode != "compare" or direction is None:
                 continue
             counter, limit = (tested.get(name) for name in test.operands)
-            stop, index = (
-                _constant(limit),
-                counter and re.search(r"index=(\d+)", counter.attributes),
-            )
-            if stop is not None and index:
-                return float(max(stop - self._initial(computation, loop, int(index[1])), 0))
+            index = counter and re.search(r"index=(\d+)", counter.attributes)
+            stop = _constant(limit)
+            if stop is None or not index:
+                continue
+            start = self._initial(computation, loop, int(index[1]))
+            step = self._increment(loop, int(index[1]))
+            if start is None or step is None or (step > 0) != direction[1].startswith("L"):
+                continue
+            last = {"LE": 1, "GE": -1}.get(direction[1], 0)
+            return float(len(range(start, stop + last, step)))
         self.unknown_trip_counts += 1
         return 1.0
 
-    def _initial(self, computation: str, loop: Instruction, index: int) -> int:
-        """First value of a loop's counter: 0, or the constant it is given."""
-        initial = self.computations[computation].get(loop.operands[0])
+    def _initial(self, computation: str, loop: Instruction, index: int) -> int | None:
+        """First value of a loop's counter, if it is a constant."""
+        given = self.computations[computation]
+        initial = given.get(loop.operands[0])
         if initial is None or initial.opcode != "tuple":
-            return 0
-        counter = self.computations[computation].get(initial.operands[index])
-        return _constant(counter) or 0
+            return None
+        return _constant(_source(initial.operands[index], given))
+
+    def _increment(self, loop: Instruction, index: int) -> int | None:
+        """What a round adds to the counter, if it is a constant other than 0.
+
+        The compiler unrolls loops: the counter of two rounds in one goes up by two.
+        """
+        body = self.computations[loop.called[0]]
+        change = _source(self.root(loop.called[0]).operands[index], body)
+        total = 0
+        while change is not None and change.opcode in ("add", "subtract"):
+            first, second = (_source(name, body) for name in change.operands)
+            if change.opcode == "add" and _constant(second) is None:
+                first, second = second, first
+            by = _constant(second)
+            if by is None:
+                return None
+            total += by if change.opcode == "add" else -by
+            change = first
+        is_counter = change is not None and re.search(rf"index={index}\b", change.attributes)
+        return (total or None) if is_counter else None
+
+
+def _source(name: str, computation: dict[str, Instruction]) -> Instruction | None:
+    """The instruction of that name, or what it is a copy of."""
+    found = computation.get(name)
+    while found is not None and found.opcode in ("copy", "bitcast"):
+        found = computation.get(found.operands[0])
+    return found
 
 
 def _constant(instruction: Instruction | None) -> int | None:

@@ -173,6 +173,6 @@ def best(trials: Sequence[Trial], topology: Topology) -> Trial | None:
 
 
 def seconds_per_token(trial: Trial, topology: Topology) -> float:
-    """Expected seconds per token of a trial that fits, if nothing overlaps."""
+    """Seconds per token of a trial that fits, if all overlaps that its program lets overlap."""
     workload = trial.candidate.workload
-    return step_time(trial.compiled, workload.flops(), topology).serial / workload.tokens
+    return step_time(trial.compiled, workload.flops(), topology).exposed / workload.tokens

@@ -39,6 +39,7 @@ class Chip:
     gke_accelerator: str  # value of the node label
     runtime_version: str  # of Cloud TPU VMs
     chips_per_host: int = 4
+    max_chips: int = 256  # of one slice
     devices_per_chip: int = 1
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of the topology query
 
@@ -48,7 +49,8 @@ CHIPS: Mapping[str, Chip] = {
     for chip in (
         Chip(
             "v4", "v4", 30.75, 275e12, 1.2e12, 45e9, 6.25e9, 3, 4, "v4", 2,
-            "tpu-v4-podslice", "tpu-ubuntu2204-base", options={"chip_config_name": "megacore"},
+            "tpu-v4-podslice", "tpu-ubuntu2204-base", max_chips=4096,
+            options={"chip_config_name": "megacore"},
         ),
         Chip(
             "v5e", "v5e", 15.75, 197e12, 819e9, 45e9, 3.125e9, 2, 16, "v5litepod", 1,
@@ -56,7 +58,7 @@ CHIPS: Mapping[str, Chip] = {
         ),
         Chip(
             "v5p", "v5", 95.74, 459e12, 2.765e12, 90e9, 6.25e9, 3, 4, "v5p", 2,
-            "tpu-v5p-slice", "v2-alpha-tpuv5",
+            "tpu-v5p-slice", "v2-alpha-tpuv5", max_chips=6144,
         ),
         Chip(
             "v6e", "v6e", 31.25, 918e12, 1.6e12, 90e9, 12.5e9, 2, 16, "v6e", 1,
@@ -64,11 +66,18 @@ CHIPS: Mapping[str, Chip] = {
         ),
         Chip(
             "tpu7x", "tpu7x", 94.75, 1153.5e12, 3.69e12, 100e9, 6.25e9, 3, 4, "tpu7x", 2,
-            "tpu7x", "v2-alpha-tpu7", devices_per_chip=2,
+            "tpu7x", "v2-alpha-tpu7", max_chips=9216, devices_per_chip=2,
         ),
     )
 }  # fmt: skip
 _ALIASES = {"v5": "v5p", "v5litepod": "v5e"}
+# Shapes of slices by their number of dims, as in the tables of Google Kubernetes Engine
+# (docs.cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus). In three dims larger ones are
+# made of cubes of 4x4x4.
+_SHAPES = {
+    2: ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16"),
+    3: ("2x2x1", "2x2x2", "2x2x4", "2x4x4"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +93,7 @@ class Topology:
         """Reads `v5e:16x16`, `v5:4x4x4` or, for two slices, `2xv5e:16x16`.
 
         Raises:
-          ValueError: If there is no such chip, or the shape has not its number of dims.
+          ValueError: If there is no such chip, or no slice of that shape.
         """
         match = re.fullmatch(r"(?:(\d+)x)?([a-z]+\d\w*):(\d+(?:x\d+)*)", text)
         if not match:
@@ -105,6 +114,12 @@ class Topology:
             )
         if min(shape) < 1 or int(slices or 1) < 1:
             raise ValueError(f"topology={text!r}: sizes must be at least 1.")
+        if not _is_slice(chip, shape):
+            cubes = f", or multiples of 4, ascending, up to {chip.max_chips} chips"
+            raise ValueError(
+                f"topology={text!r}: {chip.name} has no slice of that shape; expected one of"
+                f" {', '.join(_SHAPES[chip.torus_dims])}{cubes if len(shape) == 3 else ''}."
+            )
         return cls(chip, shape, int(slices or 1))
 
     def __str__(self) -> str:
@@ -137,6 +152,12 @@ class Topology:
         return -(-self.chips_per_slice // self.chip.chips_per_host)
 
     @property
+    def host(self) -> "Topology":
+        """The chips of one host, by themselves."""
+        shape = (2, 2, 1)[: len(self.shape)] if self.hosts_per_slice > 1 else self.shape
+        return dataclasses.replace(self, shape=shape, num_slices=1)
+
+    @property
     def accelerator_type(self) -> str:
         """Type of one slice, as Cloud TPU names it: v5litepod-16, v5p-128."""
         size = self.chips_per_slice * self.chip.cores_per_chip_in_type
@@ -150,6 +171,13 @@ class Topology:
         """
         largest = sorted(self.shape, reverse=True)[: max(dims, 1)]
         return float(sum(2 if size % self.chip.wrap == 0 else 1 for size in largest))
+
+
+def _is_slice(chip: Chip, shape: tuple[int, ...]) -> bool:
+    if "x".join(map(str, shape)) in _SHAPES[chip.torus_dims]:
+        return True
+    of_cubes = all(size % 4 == 0 for size in shape) and list(shape) == sorted(shape)
+    return chip.torus_dims == 3 and of_cubes and math.prod(shape) <= chip.max_chips
 
 
 def describe(topology: Topology) -> list[Any]:
@@ -175,6 +203,8 @@ def describe(topology: Topology) -> list[Any]:
     options: dict[str, Any] = dict(topology.chip.options)
     if topology.num_slices > 1:
         options["num_slices"] = topology.num_slices
+    if topology.chips_per_slice == 1:
+        options["chips_per_host_bounds"] = (1, 1, 1)
     name = f"{topology.chip.libtpu_name}:{topology.slice_shape}"
     try:
         found = topologies.get_topology_desc(platform="tpu", topology_name=name, **options)

@@ -5,10 +5,13 @@ import json
 import pathlib
 from typing import Any
 
+from flax import nnx
+
 from sentidistill_jax.data.loader import BatchShape
 from sentidistill_jax.inference.shapes import Defaults
 from sentidistill_jax.models.config import ModelConfig
 from sentidistill_jax.models.config_files import config_from_hf
+from sentidistill_jax.models.hf import abstract_decoder
 from sentidistill_jax.models.presets import PRESETS
 from sentidistill_jax.planner import search
 from sentidistill_jax.planner.compile import Compiled, compile_for
@@ -16,7 +19,7 @@ from sentidistill_jax.planner.report import Run, plan_text, plan_values, trial_l
 from sentidistill_jax.planner.topology import Topology, describe
 from sentidistill_jax.planner.workloads import TeachWorkload, TrainWorkload, Workload
 from sentidistill_jax.settings import Config, float_dtype
-from sentidistill_jax.sharding import data_parallel_degree, make_mesh, mesh_sizes
+from sentidistill_jax.sharding import data_parallel_degree, make_mesh, mesh_sizes, undivided
 from sentidistill_jax.training.objectives import make_objective
 from sentidistill_jax.training.student import Cut, student_config
 from sentidistill_jax.training.trainable import Lora
@@ -46,9 +49,18 @@ def plan(
       ValueError: If sizes do not fit the topology, the model is not known, or libtpu is missing.
     """
     workload = workload_of(config, workdir, options.workload)
+    if options.workload == "teach" and config.teacher.per_process:
+        print(
+            "teacher.per_process=True: each host has a teacher of its own, planned for one of the"
+            f" {topology.num_slices * topology.hosts_per_slice} hosts of {topology} by itself"
+        )
+        topology = topology.host
     mesh = config.mesh.to_dict()
     _check_rows(workload, mesh, topology)
     run = Run(_steps(workload, options), options.price_per_chip_hour, options.currency)
+    state = nnx.state(abstract_decoder(workload.model, dtype=workload.dtype))
+    for sentence in undivided(state, mesh_sizes(mesh, topology.num_devices)):
+        print(sentence)
     asked = search.Candidate(workload, mesh)
 
     def compile_candidate(candidate: search.Candidate) -> Compiled:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+from flax import nnx
 from jax.sharding import Mesh
 
 from sentidistill_jax.artifact import Artifact, file_fingerprint, write_json
@@ -25,7 +26,7 @@ from sentidistill_jax.settings import (
     sentibench_dir,
     student_caches,
 )
-from sentidistill_jax.sharding import make_mesh
+from sentidistill_jax.sharding import make_mesh, undivided
 from sentidistill_jax.teacher.settings import TeacherSettings
 from sentidistill_jax.training.student import Cut, load_student
 from sentidistill_jax.training.train import CacheSource, TrainSettings, check_batch_size, train
@@ -80,8 +81,11 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
         scorer = DevelopmentScorer(config.evaluation.to_dict(), sentibench_dir(config.texts))
         tokens_per_batch = config.evaluation.tokens_per_batch
         watch = _Watch(scorer, mesh, tokens_per_batch, directory, watched.select_best)
+    loaded = _load(config, workdir, mesh, list(cut_by))
+    for sentence in undivided(nnx.state(loaded.decoder), mesh.shape):
+        on_process_zero(print)(sentence)
     model = train(
-        _load(config, workdir, mesh, list(cut_by)),
+        loaded,
         [
             CacheSource(
                 workdir.cache(stage) / "records", weight, _cache_made_from(config, workdir, stage)

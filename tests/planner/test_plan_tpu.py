@@ -37,6 +37,11 @@ def test_a_plan_that_fits_and_is_read_from_the_cache_again(tmp_path):
     assert plan(tmp_path, *arguments) == values
 
 
+def test_one_chip_is_planned(tmp_path):
+    values = plan(tmp_path, "--topology=v5e:1x1", "--config.data.global_batch_size=1")
+    assert values["fits"] and (values["chips"], values["collectives"]) == (1, [])
+
+
 def test_what_does_not_fit_gets_a_change_that_does(tmp_path):
     values = plan(
         tmp_path,
@@ -45,6 +50,7 @@ def test_what_does_not_fit_gets_a_change_that_does(tmp_path):
         "--config.student.remat=none",
     )
     assert not values["fits"] and values["peak_gib"] > values["limit_gib"]
+    assert values["largest"]
     assert values["tried"] and values["tried"][-1]["fits"]
     assert values["best"]["fits"]
 
@@ -59,5 +65,5 @@ def test_a_search_takes_the_fastest_that_it_compiled(tmp_path):
         ".remat=none, data.micro_batches=1", ".remat=dots, data.micro_batches=1",
     ]  # fmt: skip
     best = values.get("best", values)
-    seconds = [one["serial_step_seconds"] for one in tried]
-    assert best["serial"]["step_seconds"] == min(seconds + [values["serial"]["step_seconds"]])
+    seconds = [one["exposed_step_seconds"] for one in tried]
+    assert best["exposed"]["step_seconds"] == min(seconds + [values["exposed"]["step_seconds"]])

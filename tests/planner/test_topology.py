@@ -15,6 +15,8 @@ from sentidistill_jax.planner.topology import CHIPS, Topology
         ("v4:2x2x1", 4, 1, "v4-8"),
         ("v6e:16x16", 256, 64, "v6e-256"),
         ("2xv5e:16x16", 512, 128, "v5litepod-256"),
+        ("v5e:1x1", 1, 1, "v5litepod-1"),
+        ("v5p:8x16x16", 2048, 512, "v5p-4096"),
     ],
 )
 def test_sizes_and_cloud_names(text, chips, hosts, accelerator_type):
@@ -33,6 +35,12 @@ def test_sizes_and_cloud_names(text, chips, hosts, accelerator_type):
         ("v5e:4x4x4", "2 sizes"),
         ("v5p:16x16", "3 sizes"),
         ("0xv5e:4x4", "at least 1"),
+        ("v5e:8x32", "no slice of that shape; expected one of 1x1, .*, 16x16.$"),
+        ("v5e:3x5", "v5e has no slice"),
+        ("v6e:8x4", "v6e has no slice"),
+        ("v5p:4x4x6", "2x4x4, or multiples of 4, ascending, up to 6144 chips.$"),
+        ("v5p:8x4x4", "ascending"),
+        ("v4:16x16x32", "up to 4096"),
     ],
 )
 def test_what_is_no_topology_is_refused_with_an_example(text, words):
@@ -40,10 +48,17 @@ def test_what_is_no_topology_is_refused_with_an_example(text, words):
         Topology.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "host"), [("2xv5e:16x16", "v5e:2x2"), ("v5p:4x4x4", "v5p:2x2x1"), ("v5e:1x1",) * 2]
+)
+def test_a_host_has_four_chips_or_all(text, host):
+    assert str(Topology.parse(text).host) == host
+
+
 def test_a_full_dim_is_a_ring_and_a_short_one_a_line():
     assert Topology.parse("v5e:16x16").links(2) == 4
     assert Topology.parse("v5e:4x4").links(2) == 2
-    assert Topology.parse("v5e:4x16").links(1) == 2
+    assert Topology(CHIPS["v5e"], (4, 16)).links(1) == 2
     assert Topology.parse("v5p:4x4x4").links(3) == 6
 
 

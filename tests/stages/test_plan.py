@@ -76,8 +76,18 @@ def test_what_cannot_be_planned_is_refused(tmp_path, changes, message):
 def test_rows_that_devices_cannot_share_are_refused(tmp_path, workload, changes, message):
     config: Any = base.get_config()
     config.student.update(source="smollm2-135m")
-    config.teacher.update(source="smollm2-135m", tokens_per_batch=2048)
+    config.teacher.update(source="smollm2-135m", tokens_per_batch=2048, per_process=False)
     config.data.update(changes)
     options = PlanOptions(workload=workload)
     with pytest.raises(ValueError, match=message):
         plan(config, Workdir(tmp_path), Topology.parse("v5e:4x4"), options)
+
+
+def test_a_teacher_for_each_host_is_planned_on_the_chips_of_one(tmp_path, capsys):
+    config: Any = base.get_config()
+    config.teacher.update(source="smollm2-135m", tokens_per_batch=3 * 512, per_process=True)
+    config.data.seq_length = 512
+    options = PlanOptions(workload="teach")
+    with pytest.raises(ValueError, match="=3 must be a multiple of 4 on v5e:2x2"):
+        plan(config, Workdir(tmp_path), Topology.parse("v5e:4x4"), options)
+    assert "one of the 4 hosts of v5e:4x4 by itself" in capsys.readouterr().out
