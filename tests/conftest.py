@@ -10,9 +10,9 @@ import pathlib
 import shutil
 import tempfile
 
-from jaxtyping import install_import_hook
+import array_types
 
-install_import_hook("sentidistill_jax", "array_types.check")
+array_types.install("sentidistill_jax")
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["HF_HUB_OFFLINE"] = "1"
