@@ -25,7 +25,7 @@ os.environ.setdefault(
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-for-tests-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax  # noqa: E402 (reads the environment)
 import pytest  # noqa: E402
@@ -80,8 +80,3 @@ def one_device(monkeypatch):
     """A laptop: eight simulated devices would want batches of eight rows and a copy on each."""
     devices = jax.devices()[:1]
     monkeypatch.setattr(jax, "devices", lambda *backend: devices)
-
-
-@pytest.fixture
-def compilation_cache():
-    """Nothing more than what all tests have: the compilation cache of the session."""

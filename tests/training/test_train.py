@@ -24,7 +24,7 @@ from sentidistill_jax.training import train as train_module
 from sentidistill_jax.training.objectives import Mean
 from sentidistill_jax.training.train import CacheSource, scalars_of
 
-pytestmark = pytest.mark.usefixtures("one_device", "compilation_cache")
+pytestmark = pytest.mark.usefixtures("one_device")
 
 
 @pytest.fixture(scope="module")
