@@ -29,6 +29,7 @@ setup(
     packages=find_packages(include=["sentidistill_jax", "sentidistill_jax.*"]),
     package_data={
         "sentidistill_jax": ["py.typed"],
+        "sentidistill_jax.corpus": ["*.toml"],
         "sentidistill_jax.reporting": ["templates/*"],
     },
     python_requires=">=3.11",

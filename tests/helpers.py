@@ -13,10 +13,13 @@ from flax import nnx
 from jax.sharding import Mesh
 from tokenizers import decoders, pre_tokenizers
 from tokenizers.models import BPE
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from sentidistill_jax.artifact import file_fingerprint
+from sentidistill_jax.corpus.records import Prompt, read_records
 from sentidistill_jax.data.teacher_cache import (
     CacheManifest,
+    CacheReader,
     CacheRecord,
     CacheWriter,
     LabelTargets,
@@ -196,6 +199,28 @@ def random_cache(
         for index, (prompt, completion) in enumerate(lengths)
     ]
     return write_cache(directory, records, manifest)
+
+
+def assert_answers_the_corpus(
+    cache: CacheReader, prompts_file: pathlib.Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Every record is the answer to a prompt of the corpus, in the order of the corpus."""
+    assert cache.manifest.corpus_fingerprint == file_fingerprint(prompts_file)
+    prompts = {prompt.id: prompt for prompt in read_records(prompts_file, Prompt)}
+    records = [cache[index] for index in range(len(cache))]
+    kept = {record.prompt_id for record in records}
+    assert [record.prompt_id for record in records] == [key for key in prompts if key in kept]
+    for record in records:
+        prompt = prompts[record.prompt_id]
+        assert record.kind == prompt.kind
+        assert tokenizer.decode(record.tokens[: record.completion_start]) == prompt.prompt
+        completion = str(tokenizer.decode(record.tokens[record.completion_start :]))
+        assert completion.endswith("\n") and completion.strip()
+        if prompt.label_words:
+            assert record.labels is not None
+            np.testing.assert_allclose(np.exp(record.labels.logprobs).sum(), 1, atol=1e-5)
+            word = prompt.label_words[int(record.labels.logprobs.argmax())]
+            assert completion == f"{prompt.answer_prefix}{word}{prompt.answer_suffix}\n"
 
 
 def assert_trees_close(got: Mapping[str, Any], expected: Mapping[str, Any], tolerance: float):

@@ -114,7 +114,7 @@ def first_metrics(tmp_path: pathlib.Path, **sections: dict) -> dict[str, float]:
     return first
 
 
-@pytest.mark.usefixtures("one_device", "compilation_cache")
+@pytest.mark.usefixtures("one_device")
 class TestTraining:
     def test_a_divergence(self, follow, tmp_path):
         divergence = follow("A divergence").skew_jeffreys

@@ -7,10 +7,14 @@ import sys
 
 import nbformat
 import pytest
+from helpers import assert_answers_the_corpus
 from nbclient import NotebookClient
 
 from configs import base
 from sentidistill_jax.cli.main import VERBS
+from sentidistill_jax.data.teacher_cache import open_cache
+from sentidistill_jax.models.embedded import embedded_path
+from sentidistill_jax.models.gguf import GGUFFile
 
 ROOT = pathlib.Path(__file__).parents[1]
 NOTEBOOK = ROOT / "notebooks" / "quickstart.ipynb"
@@ -86,3 +90,8 @@ def test_it_runs_in_tiny_form(notebook, tmp_path, monkeypatch):
     assert "teacher-calibrated" in outputs["report"] and "image/png" in outputs["report"]
     assert outputs["predict"].count("probs") == 2
     assert (workdir / "report" / "report.html").is_file()
+    tokenizer = GGUFFile(embedded_path("smollm2-135m-instruct")).tokenizer()
+    for stage in ("knowdist", "icldist"):
+        cache = open_cache(workdir / "cache" / stage / "records")
+        prompts = workdir / "corpus" / stage / "prompts.jsonl"
+        assert_answers_the_corpus(cache, prompts, tokenizer)

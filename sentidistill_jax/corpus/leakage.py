@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
-from sentidistill_jax.corpus.cleaning import text_hash, words
+from sentidistill_jax.corpus.cleaning import words
 
 
 class _Text(Protocol):
@@ -122,27 +122,29 @@ def remove_leaks(
 
 
 class _SentenceIndex:
-    """Test sentences by normalised hash and by shingle."""
+    """Test sentences by normalised form and by shingle."""
 
     def __init__(self, test_sentences: Mapping[str, Sequence[str]], shingle_words: int):
         self._shingle_words = shingle_words
         self._sentences: list[tuple[str, str]] = []  # (data set, sentence)
         self._sizes: list[int] = []  # distinct shingles of each sentence
-        self._by_hash: dict[str, list[int]] = defaultdict(list)
+        self._by_form: dict[str, list[int]] = defaultdict(list)
         self._by_shingle: dict[str, list[int]] = defaultdict(list)
         for dataset, sentences in test_sentences.items():
             for sentence in sentences:
                 number = len(self._sentences)
-                shingles = _shingles(sentence, shingle_words)
+                found = words(sentence)
+                shingles = _shingles(found, shingle_words)
                 self._sentences.append((dataset, sentence))
                 self._sizes.append(len(shingles))
-                self._by_hash[text_hash(sentence)].append(number)
+                self._by_form["".join(found)].append(number)
                 for shingle in shingles:
                     self._by_shingle[shingle].append(number)
 
     def matches(self, text: _Text, min_containment: float) -> list[Leak]:
         """The best match in each data set that has one."""
         best: dict[str, Leak] = {}
+        found = words(text.text)
 
         def offer(number: int, kind: Literal["exact", "near"], containment: float) -> None:
             dataset, sentence = self._sentences[number]
@@ -151,9 +153,9 @@ class _SentenceIndex:
                     text.id, text.source, dataset, kind, containment, text.text, sentence
                 )
 
-        for number in self._by_hash.get(text_hash(text.text), ()):
+        for number in self._by_form.get("".join(found), ()):
             offer(number, "exact", 1.0)
-        shingles = _shingles(text.text, self._shingle_words)
+        shingles = _shingles(found, self._shingle_words)
         shared = Counter(
             number for shingle in shingles for number in self._by_shingle.get(shingle, ())
         )
@@ -164,6 +166,5 @@ class _SentenceIndex:
         return list(best.values())
 
 
-def _shingles(text: str, length: int) -> set[str]:
-    found = words(text)
+def _shingles(found: Sequence[str], length: int) -> set[str]:
     return {" ".join(found[start : start + length]) for start in range(len(found) - length + 1)}

@@ -39,14 +39,7 @@ from sentidistill_jax.inference.tokens import (
     special_ids,
     turn_ends,
 )
-from sentidistill_jax.teacher.answers import (
-    CapturedAnswer,
-    CaptureJob,
-    FixedAnswer,
-    fixed_answer,
-    is_annotated,
-    is_free,
-)
+from sentidistill_jax.teacher.answers import CapturedAnswer, CaptureJob, FixedAnswer, is_free
 from sentidistill_jax.teacher.filters import reject_reason
 from sentidistill_jax.teacher.records import (
     Targets,
@@ -185,7 +178,7 @@ class LocalAnswers(_LocalTeacher):
         """Yields (index of the prompt, its answer) in no given order."""
         written, scored = [], []
         for index, prompt in enumerate(prompts):
-            if is_annotated(prompt, self.job.annotations):
+            if self.job.is_annotated(prompt):
                 yield index, CapturedAnswer(0, functools.partial(self._annotated, prompt))
             else:
                 (written if is_free(prompt) else scored).append(index)
@@ -197,7 +190,7 @@ class LocalAnswers(_LocalTeacher):
 
     def _annotated(self, prompt: Prompt) -> CacheRecord:
         """An answer without a forward pass: the labels as annotated, near certainty elsewhere."""
-        answer = fixed_answer(self.model.tokenizer, prompt, self.job.annotations)
+        answer = self.job.fixed_answer(self.model.tokenizer, prompt)
         targets, labels = self._near_certain(prompt, answer.tokens, answer)
         return self._record(prompt, answer.tokens, targets, labels)
 
@@ -234,7 +227,7 @@ class LocalAnswers(_LocalTeacher):
     ) -> Iterator[tuple[int, CapturedAnswer]]:
         """Answers made of label words or computed, in one forward pass over each."""
         tokenizer = self.model.tokenizer
-        answers = [fixed_answer(tokenizer, prompts[i], self.job.annotations) for i in indices]
+        answers = [self.job.fixed_answer(tokenizer, prompts[i]) for i in indices]
         requests = []
         for i, answer in zip(indices, answers, strict=True):
             prompt = self._read(prompts[i])
@@ -307,7 +300,7 @@ class LocalTextAnswers(_LocalTeacher):
 
     def _record(self, prompt: Prompt, written: str | None) -> CacheRecord:
         teacher = self.model.loaded.fingerprint
-        return text_record(self.student_tokenizer, prompt, written, self.job.annotations, teacher)
+        return text_record(self.student_tokenizer, prompt, written, self.job, teacher)
 
 
 def select(distribution: SparseDistribution, manifest: CacheManifest) -> SparseTargets:

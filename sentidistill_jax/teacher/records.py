@@ -15,7 +15,7 @@ from sentidistill_jax.data.teacher_cache import (
     record_key,
 )
 from sentidistill_jax.inference.tokens import encode, encode_prompt
-from sentidistill_jax.teacher.answers import Annotations, FixedAnswer, fixed_answer
+from sentidistill_jax.teacher.answers import CaptureJob, FixedAnswer
 
 # Outside what is stated: a student's mass there costs, but not infinitely.
 _TAIL_MASS = 1e-4
@@ -95,7 +95,7 @@ def text_record(
     tokenizer: PreTrainedTokenizerBase,
     prompt: Prompt,
     written: str | None,
-    annotations: Annotations,
+    job: CaptureJob,
     teacher_fingerprint: str,
 ) -> CacheRecord:
     """The record of a prompt in a cache of mode `text`.
@@ -104,10 +104,10 @@ def text_record(
       tokenizer: The student's.
       prompt: One of the corpus.
       written: What the teacher answered, without a final newline; None where the answer is fixed.
-      annotations: The teacher's calibrated opinions, for fixed answers.
+      job: Its annotations are the labels of fixed answers.
       teacher_fingerprint: Hash of its weights.
     """
-    answer = None if written is not None else fixed_answer(tokenizer, prompt, annotations)
+    answer = None if written is not None else job.fixed_answer(tokenizer, prompt)
     completion = written_tokens(tokenizer, written or "")
     if answer is not None:
         completion = answer.tokens.astype(np.int32)

@@ -18,14 +18,7 @@ from sentidistill_jax.endpoint.client import Endpoint
 from sentidistill_jax.endpoint.protocol import Answer, Request
 from sentidistill_jax.endpoint.settings import EndpointError
 from sentidistill_jax.teacher.alignment import Aligner
-from sentidistill_jax.teacher.answers import (
-    CapturedAnswer,
-    CaptureJob,
-    FixedAnswer,
-    fixed_answer,
-    is_annotated,
-    is_free,
-)
+from sentidistill_jax.teacher.answers import CapturedAnswer, CaptureJob, is_free
 from sentidistill_jax.teacher.filters import reject_reason, without_end_marks
 from sentidistill_jax.teacher.records import (
     Targets,
@@ -133,7 +126,7 @@ class ServedAnswers:
         teacher = self.fingerprint
         if not self.capabilities.token_targets:
             written = self._text(prompt) if is_free(prompt) else None
-            return text_record(self._tokenizer, prompt, written, self._job.annotations, teacher)
+            return text_record(self._tokenizer, prompt, written, self._job, teacher)
         targets = self._targets(prompt)
         if targets is None:
             return "not_aligned"
@@ -217,13 +210,10 @@ class ServedAnswers:
         agree = check.agree(rewritten, [self._text(p) for p in rewritten], progress=progress)
         self._agrees |= {p.id: one for p, one in zip(rewritten, agree, strict=True)}
 
-    def _fixed(self, prompt: Prompt) -> FixedAnswer:
-        return fixed_answer(self._tokenizer, prompt, self._job.annotations)
-
     def _completion(self, prompt: Prompt) -> np.ndarray:
         """The tokens of the answer with its newline, int32."""
         if not is_free(prompt):
-            return self._fixed(prompt).tokens.astype(np.int32)
+            return self._job.fixed_answer(self._tokenizer, prompt).tokens.astype(np.int32)
         return written_tokens(self._tokenizer, self._text(prompt))
 
     def _further(self, prompt: Prompt) -> list[Request] | None:
@@ -232,7 +222,7 @@ class ServedAnswers:
         None are needed where the targets are the annotation. Otherwise one request lists them all
         if the server can, or one per position does; [] needs none, and None cannot be asked.
         """
-        if not is_free(prompt) and is_annotated(prompt, self._job.annotations):
+        if not is_free(prompt) and self._job.is_annotated(prompt):
             return []
         completion = self._completion(prompt)
         first = 0
@@ -281,8 +271,8 @@ class ServedAnswers:
     def _targets(self, prompt: Prompt) -> Targets | None:
         """Targets from the server's lists; None if they do not fit the student's tokens."""
         completion = self._completion(prompt)
-        answer = None if is_free(prompt) else self._fixed(prompt)
-        if answer is not None and is_annotated(prompt, self._job.annotations):
+        answer = None if is_free(prompt) else self._job.fixed_answer(self._tokenizer, prompt)
+        if answer is not None and self._job.is_annotated(prompt):
             return one_hot_targets(completion, answer)
         rows = self._rows(prompt, completion)
         if rows is None:

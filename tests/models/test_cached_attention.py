@@ -1,5 +1,8 @@
 """Attention to a cache and a prefix, query by query from the definition."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -31,13 +34,19 @@ def _by_definition(query, keys, values, sees, softcap):
     return mixed
 
 
+@functools.cache
+def _compiled(blocks: str):
+    """Serves all cases of the same shapes; the size of blocks, `blocks`, is read when tracing."""
+    return jax.jit(functools.partial(attend_cached, scale=_SCALE), static_argnames="softcap")
+
+
 @pytest.fixture(params=["one block", "blocks of 4"])
-def blocks(request, monkeypatch):
+def attend(request, monkeypatch):
     if request.param == "blocks of 4":
         monkeypatch.setattr(cached_attention, "_BLOCK", {"cpu": 4})
+    return _compiled(request.param)
 
 
-@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("window", [None, 1, 4, 9])
 @pytest.mark.parametrize("softcap", [None, 0.7])
 @pytest.mark.parametrize(
@@ -45,7 +54,7 @@ def blocks(request, monkeypatch):
 )
 @pytest.mark.parametrize(("used", "reach"), [(0, 0), (7, 7), (16, 16), (21, 9), (21, 16)])
 def test_own_tokens_cache_and_prefix_are_mixed_by_one_softmax(
-    window, softcap, prefix_tokens, prefixes, used, reach
+    attend, window, softcap, prefix_tokens, prefixes, used, reach
 ):
     query = _random(_ROWS, _QUERIES, _HEADS, _GROUPS, _DIM, seed=1)
     key, value = (_random(_ROWS, _HEADS, _QUERIES, _DIM, seed=seed) for seed in (2, 3))
@@ -74,9 +83,9 @@ def test_own_tokens_cache_and_prefix_are_mixed_by_one_softmax(
             np.repeat(stack[_LAYER][:, :, 8 - prefix_tokens : 8], _ROWS // prefixes, axis=0)
             for stack in held
         ]
-    got = attend_cached(
+    got = attend(
         jnp.asarray(query), jnp.asarray(key), jnp.asarray(value), jnp.asarray(positions),
-        layer=jnp.int32(_LAYER), cache=cache, prefix=prefix, scale=_SCALE,
+        layer=jnp.int32(_LAYER), cache=cache, prefix=prefix,
         window=None if window is None else jnp.int32(window), softcap=softcap,
     )  # fmt: skip
     keys, values = (

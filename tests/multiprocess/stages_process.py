@@ -23,23 +23,21 @@ from sentidistill_jax.workdir import Workdir
 
 def main(
     folder: str, model: str, *, sentibench: str, port: int, process: int, processes: int,
-    per_process: bool, records_per_shard: int,
+    records_per_shard: int,
 ) -> None:  # fmt: skip
-    """A cache under `asked`, whose prompts are there; all other stages under `run`."""
+    """Caches under `each` and `one`, whose prompts are there; all other stages under `run`."""
     jax.config.update("jax_num_cpu_devices", 4 // processes)
     if processes > 1:
         jax.distributed.initialize(f"localhost:{port}", num_processes=processes, process_id=process)
     written = watch_writes(folder)
     config = config_of(model, sentibench)
     config.cache.update(top_k=8, records_per_shard=records_per_shard)
-    config.teacher.per_process = per_process
     local_devices = jax.local_devices
     if processes == 1:  # a teacher of its own has as many as that of each of two processes
         jax.local_devices = lambda: local_devices()[:2]
-    teach(config, Workdir(pathlib.Path(folder, "asked")))
-    config.teacher.per_process = False
-    written.clear()  # the cache, which all write
-    written.clear()
+    for name, config.teacher.per_process in (("each", True), ("one", False)):
+        teach(config, Workdir(pathlib.Path(folder, name)))
+    written.clear()  # the caches, which all write
     workdir = Workdir(pathlib.Path(folder, "run"))
     corpus.prepare_texts(config, workdir)
     corpus.annotate(config, workdir)

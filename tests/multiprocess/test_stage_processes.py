@@ -25,7 +25,9 @@ from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.teacher.annotate import Annotation
 from sentidistill_jax.workdir import Workdir
 
+pytestmark = pytest.mark.slow
 RECORDS_PER_SHARD = 3
+TEACHERS = ("each", "one")  # each process has one, or one lies over the devices of both
 
 
 def write_model(directory: pathlib.Path) -> None:
@@ -60,14 +62,12 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start(
-    folder, model, sentibench, *, processes: int, per_process: bool
-) -> list[subprocess.Popen]:
-    write_asked(Workdir(folder / "asked"))
+def start(folder, model, sentibench, *, processes: int) -> list[subprocess.Popen]:
+    for teacher in TEACHERS:
+        write_asked(Workdir(folder / teacher))
     settings = {
         "folder": str(folder), "model": str(model), "sentibench": str(sentibench),
-        "port": free_port(), "processes": processes, "per_process": per_process,
-        "records_per_shard": RECORDS_PER_SHARD,
+        "port": free_port(), "processes": processes, "records_per_shard": RECORDS_PER_SHARD,
     }  # fmt: skip
     return [
         subprocess.Popen(
@@ -90,23 +90,16 @@ def files_of(directory: pathlib.Path) -> dict[str, bytes]:
     return {str(path.relative_to(directory)): path.read_bytes() for path in files}
 
 
-@pytest.fixture(
-    scope="module",
-    params=[True, pytest.param(False, marks=pytest.mark.slow)],
-    ids=["a teacher each", "one teacher"],
-)
-def folders(request, tmp_path_factory, sentibench_dir):
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, sentibench_dir):
     """What one process has made with four devices, and what two with two each."""
     root = tmp_path_factory.mktemp("stages")
     write_model(root / "model")
     found = {processes: root / f"by-{processes}" for processes in (1, 2)}
     started = [
-        start(
-            folder, root / "model", sentibench_dir,
-            processes=processes, per_process=request.param,
-        )
+        start(folder, root / "model", sentibench_dir, processes=processes)
         for processes, folder in found.items()
-    ]  # fmt: skip
+    ]
     for processes in started:
         wait_for(processes)
     return found
@@ -126,7 +119,12 @@ def test_two_processes_write_the_bytes_of_one(folders):
     lines = one["run/evaluation/student/predictions.jsonl"].decode().splitlines()
     sets = [json.loads(line)["set"] for line in lines]
     assert sets == ["sentibench/sc/twitter"] * 3 + ["sentibench/absa/acsa_rest16"] * 3
-    cache = folders[2] / "asked" / "cache" / "knowdist"
+
+
+@pytest.mark.sentibench
+@pytest.mark.parametrize("teacher", TEACHERS)
+def test_two_processes_keep_what_is_worth_learning(folders, teacher):
+    cache = folders[2] / teacher / "cache" / "knowdist"
     manifest = open_cache(cache / "records").manifest
     assert [entry.num_records for entry in manifest.shards] == [3, 3, 3, 2]
     assert [

@@ -28,7 +28,7 @@ WORKER = pathlib.Path(__file__).with_name("worker.py")
 # A packed row holds one to three of these; 27 sequences are an epoch of 3 batches or so.
 LENGTHS = [(5 + n % 7, 3 + n % 4) for n in range(27)]
 PEER_SECONDS = 5.0
-HANG_SECONDS = 45.0  # longer than a step takes to compile on a busy machine
+HANG_SECONDS = 20.0  # many times what a step takes to compile, which a test before has done
 
 
 def settings_of(**changes: Any) -> dict:
@@ -136,20 +136,26 @@ def alone(tmp_path_factory):
     return run(folder, 1, 4, {"fsdp": 2}), load_file(folder / "student" / "model.safetensors")
 
 
-@pytest.mark.parametrize(
-    ("count", "devices", "mesh"),
-    [(2, 4, {"fsdp": 2, "tensor": 2}), (4, 2, {"fsdp": 4}), (2, 1, {"data": 1, "tensor": 2})],
-    ids=["2x4", "4x2", "tensor-across"],
-)
-def test_processes_together_train_what_one_does(count, devices, mesh, folder, alone):
+def assert_as_alone(folder: pathlib.Path, got: list[float], alone) -> None:
+    """The same losses, step by step, and the same student."""
     expected, student = alone
-    got = run(folder, count, devices, mesh)
-    assert len(expected) >= 5
     np.testing.assert_allclose(got, expected, rtol=1e-6)
     for name, tensor in load_file(folder / "student" / "model.safetensors").items():
         np.testing.assert_allclose(tensor, student[name], atol=2e-5, err_msg=name)
+
+
+# Four processes, over which fsdp goes, come where a job goes on.
+@pytest.mark.parametrize(
+    ("devices", "mesh"),
+    [(4, {"fsdp": 2, "tensor": 2}), (1, {"data": 1, "tensor": 2})],
+    ids=["of-four-devices", "tensor-across"],
+)
+def test_processes_together_train_what_one_does(devices, mesh, folder, alone):
+    got = run(folder, 2, devices, mesh)
+    assert len(got) >= 5
+    assert_as_alone(folder, got, alone)
     # Every example once an epoch; where tensor goes across processes both read all.
-    read = read_by(folder, count)
+    read = read_by(folder, 2)
     once = np.repeat(np.arange(len(LENGTHS)), 2)
     if mesh.get("data") == 1:
         assert all(np.array_equal(np.sort(one), once) for one in read)
@@ -159,7 +165,6 @@ def test_processes_together_train_what_one_does(count, devices, mesh, folder, al
 
 
 def test_killed_in_mid_step_the_others_end_with_a_message_and_the_job_goes_on(folder, alone):
-    expected, _ = alone
     job = Processes(folder, 2, 2, {"fsdp": 4}, "--pace=0.5")
     job.wait_for_step(3)
     job.processes[1].kill()
@@ -170,8 +175,7 @@ def test_killed_in_mid_step_the_others_end_with_a_message_and_the_job_goes_on(fo
     assert codes == [EXIT_RESTART, -signal.SIGKILL], job.output()
     assert re.search(r"no sign of life for 5 s from process 1 on \S+", job.output())
     # On another number of processes and devices, from the checkpoint that the first layout wrote.
-    resumed = run(folder, 4, 1, {"fsdp": 2})
-    np.testing.assert_allclose(resumed, expected, rtol=1e-6)
+    assert_as_alone(folder, run(folder, 4, 1, {"fsdp": 2}), alone)
 
 
 def test_a_frozen_process_is_taken_for_lost(folder):
@@ -199,11 +203,10 @@ def test_a_main_thread_that_hangs_ends_the_job_and_is_named(folder):
 
 
 def test_told_to_one_process_a_preemption_stops_all_after_the_same_step(folder, alone):
-    expected, _ = alone
     job = Processes(folder, 2, 2, {}, "--pace=0.5")
     job.wait_for_step(2)
     job.processes[1].send_signal(signal.SIGTERM)
     assert job.wait(90) == [EXIT_RESTART] * 2, job.output()
     stopped = set(re.findall(r"stopped by SIGTERM after step (\d+)", job.output()))
     assert len(stopped) == 1
-    np.testing.assert_allclose(run(folder, 1, 2, {}), expected, rtol=1e-6)
+    assert_as_alone(folder, run(folder, 1, 2, {}), alone)

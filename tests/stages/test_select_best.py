@@ -24,7 +24,7 @@ DATASET = "sc/sst2"
 
 pytestmark = [
     pytest.mark.sentibench,
-    pytest.mark.usefixtures("one_device", "compilation_cache"),
+    pytest.mark.usefixtures("one_device"),
 ]
 
 

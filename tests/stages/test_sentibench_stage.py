@@ -26,7 +26,7 @@ FIRST, SECOND = "sc/sst2", "sc/twitter"
 
 pytestmark = [
     pytest.mark.sentibench,
-    pytest.mark.usefixtures("one_device", "compilation_cache"),
+    pytest.mark.usefixtures("one_device"),
 ]
 
 

@@ -202,7 +202,6 @@ def asked(config, workdir):
     return workdir
 
 
-@pytest.mark.usefixtures("compilation_cache")
 class TestModes:
     @pytest.mark.parametrize("mode", MODES)
     def test_a_student_trains_from_each(self, config, asked, mode):
@@ -384,7 +383,6 @@ def cached(config, workdir, model_directory):
     return workdir
 
 
-@pytest.mark.usefixtures("compilation_cache")
 class TestStudents:
     def test_trained_once_and_refused_when_its_inputs_change(self, config, cached):
         directory = train_student(config, cached)

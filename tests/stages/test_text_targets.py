@@ -81,7 +81,6 @@ def load_never():
     raise AssertionError("the teacher was loaded")
 
 
-@pytest.mark.usefixtures("compilation_cache")
 class TestTeach:
     def test_the_cache_has_text_and_labels_in_the_tokens_of_the_student(self, config, workdir):
         teach(config, workdir)
@@ -143,7 +142,6 @@ class TestTeach:
         assert not workdir.cache("knowdist").exists()
 
 
-@pytest.mark.usefixtures("compilation_cache")
 def test_a_student_learns_the_text_and_no_distributions(config, workdir):
     teach(config, workdir)
     config.objective.alpha = 0.5

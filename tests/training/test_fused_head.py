@@ -51,7 +51,9 @@ def assert_equal(got, expected, tolerance=1e-5):
 
 def compiled_text(function, *args):
     """The optimized program, as the compiler prints it."""
-    return str(function.lower(*args).compile().as_text())
+    # With the emitters that are the default; those of conftest.py write a scatter as a loop.
+    options = {"xla_cpu_use_fusion_emitters": True}
+    return str(function.lower(*args).compile(options).as_text())
 
 
 def array_sizes(program):

@@ -13,7 +13,7 @@ from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.training.losses import forward_kl
 from sentidistill_jax.training.objectives import OBJECTIVES, Mean, Objective
 
-pytestmark = pytest.mark.usefixtures("one_device", "compilation_cache")
+pytestmark = pytest.mark.usefixtures("one_device")
 
 
 class LiveTeacher(Objective):

@@ -154,7 +154,7 @@ def test_the_shape_of_a_student_is_known_without_its_weights(model, reader, mesh
     assert student_config(model.decoder.config, cut) == student.decoder.config
 
 
-@pytest.mark.usefixtures("compilation_cache", "one_device")
+@pytest.mark.usefixtures("one_device")
 def test_a_student_cut_in_every_way_trains_is_exported_and_trains_on(tmp_path, mesh):
     directory = write_model(tmp_path / "teacher")
     caches = [

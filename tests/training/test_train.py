@@ -24,7 +24,7 @@ from sentidistill_jax.training import train as train_module
 from sentidistill_jax.training.objectives import Mean
 from sentidistill_jax.training.train import CacheSource, scalars_of
 
-pytestmark = pytest.mark.usefixtures("one_device", "compilation_cache")
+pytestmark = pytest.mark.usefixtures("one_device")
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +205,9 @@ def test_the_average_is_what_comes_out(config, cache, tmp_path, uninterrupted):
     config.optimizer.ema_decay = 0.9
     average = arrays_of(nnx.state(train(config, [cache], tmp_path / "average").decoder))
     last = arrays_of(nnx.state(uninterrupted[0].decoder))
-    assert lines_of(tmp_path / "average") == lines_of(uninterrupted[1])
+    lines = zip(lines_of(tmp_path / "average"), lines_of(uninterrupted[1]), strict=True)
+    for got, expected in lines:  # two programs, which may round a last bit in different ways
+        assert got == pytest.approx(expected, rel=1e-5)
     assert all(np.abs(last[name] - average[name]).max() > 1e-4 for name in last)
 
 

@@ -6,7 +6,6 @@ import os
 import pathlib
 import signal
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 from tiny_run import train
@@ -31,14 +30,7 @@ def main() -> None:
     parser.add_argument("workdir", type=pathlib.Path)
     parser.add_argument("--signal", default="")
     parser.add_argument("--before-step", type=int, default=0)
-    parser.add_argument("--devices", type=int, default=1)
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--process", type=int, default=0)
-    parser.add_argument("--port", type=int, default=0)
     options = parser.parse_args()
-    jax.config.update("jax_num_cpu_devices", options.devices)
-    if options.processes > 1:
-        jax.distributed.initialize(f"localhost:{options.port}", options.processes, options.process)
     options.workdir.parent.mkdir(exist_ok=True)
     iterate = train_module.iterate
     seen = options.workdir.with_name(f"seen-{os.getpid()}.jsonl").open("w")
