@@ -16,6 +16,8 @@ assert VERSION is not None
 DEMO = ["matplotlib>=3.9"]
 # Speaks to OpenAI-compatible servers: teachers and baselines that run elsewhere.
 ENDPOINT = ["openai>=2.0"]
+# Chooses and remembers the trials of a sweep.
+SWEEP = ["optuna>=5.0"]
 
 setup(
     name="sentidistill-jax",
@@ -57,9 +59,11 @@ setup(
         "demo": DEMO,
         "launch": ["pyyaml>=6.0"],
         "endpoint": ENDPOINT,
+        "sweep": SWEEP,
         "dev": [
             *DEMO,
             *ENDPOINT,
+            *SWEEP,
             "beartype>=0.20",  # checks the shapes in annotations during the tests
             "hypothesis>=6.100",
             "ipykernel>=6.29",

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -50,3 +51,29 @@ def take_whole(student: Config, source: str) -> None:
         source=source, layers=(), num_layers=0, vocabulary="full", vocabulary_size=0, caches=()
     )
     student.slice.update(dict.fromkeys(student.slice, 0))
+
+
+def with_changes(config: Config, changes: Mapping[str, Any]) -> Config:
+    """A locked copy of a config with other values of some fields.
+
+    Args:
+      config: See configs/base.py.
+      changes: Dotted name of a field -> value. A mapping replaces a section whose keys are data.
+
+    Raises:
+      AttributeError: If there is no such field; KeyError where ml_collections finds that out.
+      TypeError: If a value is of another type than the field.
+      ValueError: If a mapping is to replace a section of fields.
+    """
+    config = config.copy_and_resolve_references().lock()
+    for name, value in changes.items():
+        *sections, field = name.split(".")
+        holder = config
+        for section in sections:
+            holder = holder[section]
+        if isinstance(value, Mapping):
+            if len(holder[field]) and holder[field].convert_dict:
+                raise ValueError(f"{name} is a section of fields; change them one by one.")
+            value = type(config)(dict(value), convert_dict=False)
+        holder[field] = value
+    return config

@@ -1,0 +1,109 @@
+"""What runs the commands of trials: here, processes of this machine that outlive who started them.
+
+`Hands` is the seam for schedulers of clusters: start, look, stop, each by the trial's folder.
+"""
+
+import fcntl
+import os
+import pathlib
+import signal
+import subprocess
+from collections.abc import Sequence
+from typing import Protocol
+
+from sentidistill_jax.errors import EXIT_RESTART
+
+
+class Hands(Protocol):
+    """Runs one command at a time in the folder of each trial."""
+
+    def start(self, folder: pathlib.Path, command: Sequence[str], slot: int) -> None:
+        """Starts a command; its output goes to the end of `log.txt` in the folder.
+
+        Args:
+          folder: Of the trial.
+          command: Words.
+          slot: Which of the sweep's workers it is, from 0.
+        """
+        ...
+
+    def runs(self, folder: pathlib.Path) -> bool:
+        """Whether a command runs there, whoever started it."""
+        ...
+
+    def exit_code(self, folder: pathlib.Path) -> int | None:
+        """Exit code of the folder's command; None while it runs.
+
+        `EXIT_RESTART` where it is not known: start the same command again, which does no finished
+        work twice.
+        """
+        ...
+
+    def stop(self, folder: pathlib.Path) -> None:
+        """Asks the folder's command to save its state and end."""
+        ...
+
+
+class LocalHands:
+    """Processes of this machine, each with its share of the cores.
+
+    A command and its children hold a lock in the trial's folder as long as any of them lives. So
+    who did not start it can tell whether it runs, and nothing runs twice.
+
+    Args:
+      workers: How many run at a time.
+    """
+
+    def __init__(self, workers: int):
+        self._workers = workers
+        self._started: dict[pathlib.Path, subprocess.Popen] = {}
+
+    def start(self, folder: pathlib.Path, command: Sequence[str], slot: int) -> None:
+        """See `Hands`."""
+        with (folder / "log.txt").open("ab") as log, (folder / "lock").open("a+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.truncate(0)
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=[lock.fileno()],  # the child keeps the lock when we let go of it
+                start_new_session=True,  # Ctrl-C is ours: we stop them in order
+            )
+            lock.write(str(process.pid))
+        self._started[folder] = process
+        self._share_cores(process.pid, slot)
+
+    def runs(self, folder: pathlib.Path) -> bool:
+        """See `Hands`."""
+        try:
+            with (folder / "lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+    def exit_code(self, folder: pathlib.Path) -> int | None:
+        """See `Hands`."""
+        process = self._started.get(folder)
+        code = EXIT_RESTART if process is None else process.poll()
+        return None if code is None or self.runs(folder) else code
+
+    def stop(self, folder: pathlib.Path) -> None:
+        """See `Hands`."""
+        number = (folder / "lock").read_text()
+        if number and self.runs(folder):
+            os.kill(int(number), signal.SIGTERM)
+
+    def _share_cores(self, process: int, slot: int) -> None:
+        """Workers that compute at the same time would else wait for one another's threads."""
+        if not hasattr(os, "sched_setaffinity"):
+            return
+        cores = sorted(os.sched_getaffinity(0))
+        own = cores[slot % self._workers :: self._workers]
+        if own and len(own) < len(cores):
+            try:
+                os.sched_setaffinity(process, own)
+            except ProcessLookupError:
+                pass  # it has ended already
