@@ -1,6 +1,7 @@
 """Stage `sweep`: many students from what one working directory holds, searched or planned."""
 
 import contextlib
+import dataclasses
 import fcntl
 import pathlib
 import runpy
@@ -8,7 +9,7 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sentidistill_jax.artifact import file_fingerprint, write_json
+from sentidistill_jax.artifact import Artifact, file_fingerprint, write_json
 from sentidistill_jax.errors import Interrupted, Preempted
 from sentidistill_jax.evaluation.text_table import render_table
 from sentidistill_jax.reporting.cache_report import verify_cache
@@ -87,8 +88,10 @@ class Sweep:
           ValueError: If another controller runs it, or something in it does not fit.
           Interrupted: After SIGTERM or SIGINT, once the trials have saved their states.
         """
+        self._check()
         self.folder.mkdir(parents=True, exist_ok=True)
         with _only_one(self.folder), _StopRequest() as stop:
+            self._artifact().begin()
             stored = open_storage(storage, self.folder / "journal.log")
             brain = Brain(self.name, self.plan, stored, sampler=sampler, seed=seed)
             controller = Controller(
@@ -103,6 +106,36 @@ class Sweep:
             kind = Preempted if stop.reason == signal.SIGTERM else Interrupted
             raise kind(f"stopped by {stop.reason.name}; run the same command again to go on.")
         return shown
+
+    def _artifact(self) -> Artifact:
+        """Refuses to go on with another sweep; that arms stay what they were the brain sees to."""
+        plan, searched = self.plan, {}
+        if isinstance(plan, Space):
+            searched = {"fields": repr(plan.fields), "steps": repr(plan.steps)}
+        return Artifact(
+            self.folder,
+            {
+                "config": self._config_file,
+                "overrides": {name: repr(value) for name, value in self._overrides.items()},
+                "goals": [dataclasses.asdict(goal) for goal in plan.goals],
+                "halving": repr(plan.halving),
+                **searched,
+            },
+        )
+
+    def _check(self) -> None:
+        """Refuses fields that configs have not, and goals that training would not write."""
+        plan = self.plan
+        for assignment in plan.plan() if isinstance(plan, Study) else plan.corners():
+            trained = [one for one in self._steps(assignment) if one.step.verb == "train"]
+            measures = [goal.measure for goal in plan.goals]
+            measures += [plan.halving.goal.measure] if plan.halving else []
+            watched = [name for name in measures if name.startswith("eval/")]
+            if watched and not any(one.watched for one in trained):
+                raise ValueError(
+                    f"{watched[0]} decides, but no step watches it: set"
+                    " evaluation.in_training.interval to a number of steps."
+                )
 
     def _prepare(self, number: int, assignment: Assignment) -> TrialRun:
         steps = self._steps(assignment)
@@ -124,6 +157,7 @@ class Sweep:
         return StepConfig(
             step, file, arguments, changes, config.stage, config.name, config.student.source,
             tuple(config.data.caches.to_dict() or (config.stage,)),
+            config.evaluation.in_training.interval > 0,
         )  # fmt: skip
 
     def _verify(self, inputs: pathlib.Path, steps: Sequence[StepConfig]) -> None:

@@ -17,7 +17,6 @@ from sentidistill_jax.sweep.space import (
     Assignment,
     Choice,
     Domain,
-    Goal,
     IntUniform,
     Label,
     LogUniform,
@@ -30,6 +29,8 @@ from sentidistill_jax.sweep.space import (
 
 SamplerName = Literal["auto", "random", "tpe", "grid", "nsga2"]
 SAMPLERS: tuple[SamplerName, ...] = ("auto", "random", "tpe", "grid", "nsga2")
+
+_FEWEST_FOR_IMPORTANCE = 8  # trials: of fewer, shares are noise
 
 
 class _Held(JournalFileOpenLock):
@@ -152,17 +153,22 @@ class Brain:
         """Ends a trial that stopped at a rung."""
         self._study.tell(trial, state=TrialState.PRUNED)
 
-    def importance(self, goal: Goal) -> dict[str, float]:
-        """Entry of the space -> its share in what moves a goal (PED-ANOVA), the largest first."""
-        index = list(self.plan.goals).index(goal)
+    def best(self) -> list[FrozenTrial]:
+        """Trials that are done, best first; of several goals, those that no other one dominates."""
+        several = len(self.plan.goals) > 1
+        done = self._study.best_trials if several else self.trials(TrialState.COMPLETE)
+        sign = self.plan.goals[0].sign
+        return sorted(done, key=lambda trial: -sign * trial.values[0])
+
+    def importance(self) -> dict[str, float]:
+        """Entry of the space -> its share in what makes trials good, the largest first.
+
+        By PED-ANOVA (arXiv:2304.10255); of several goals together, by who dominates whom.
+        """
         trials = self.trials(TrialState.COMPLETE)
-        if len(trials) < 4 or not any(trial.params for trial in trials):
+        if len(trials) < _FEWEST_FOR_IMPORTANCE or not any(trial.params for trial in trials):
             return {}
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        target = (lambda trial: trial.values[index]) if len(self.plan.goals) > 1 else None
-        return optuna.importance.get_param_importances(
-            self._study, evaluator=evaluator, target=target
-        )
+        return optuna.importance.get_param_importances(self._study)
 
     def labels(self, trial: FrozenTrial) -> dict[str, Label]:
         """What tells a trial from the others."""

@@ -111,7 +111,9 @@ class Controller:
 
     def _adopt(self) -> None:
         for trial, assignment in self._brain.begun():
-            live = _Live(trial, self._prepare(trial.number, assignment))
+            live = self._prepared(trial, assignment)
+            if live is None:
+                continue
             if self._hands.runs(live.folder):
                 self._say(f"trial {trial.number} still runs")
                 self._takes_slot(live)
@@ -141,12 +143,20 @@ class Controller:
         self._running.append(live)
 
     def _new(self) -> _Live | None:
-        if not self._more_to_come():
+        while self._more_to_come():
+            trial, assignment = self._brain.ask()
+            self._say(f"trial {trial.number} starts: {_text(assignment.labels)}")
+            live = self._prepared(trial, assignment)
+            if live is not None:
+                return live
+        return None
+
+    def _prepared(self, trial: Trial, assignment: Assignment) -> _Live | None:
+        try:
+            return _Live(trial, self._prepare(trial.number, assignment))
+        except (OSError, ValueError) as error:  # an input that is missing or damaged
+            self._fail(trial, str(error))
             return None
-        trial, assignment = self._brain.ask()
-        live = _Live(trial, self._prepare(trial.number, assignment))
-        self._say(f"trial {trial.number} starts: {_text(assignment.labels)}")
-        return live
 
     def _more_to_come(self) -> bool:
         return len(self._brain.trials()) < self._limits.trials and not self._brain.exhausted
@@ -163,7 +173,7 @@ class Controller:
             else:
                 self._ready.insert(0, live)
         elif code > 0 and code != EXIT_RESTART:
-            self._fail(live, last_sentence(live.folder / "log.txt") or f"exit code {code}")
+            self._fail(live.trial, last_sentence(live.folder / "log.txt") or f"exit code {code}")
         elif live.stops_for == "rung":
             self._pause(live)
         elif not live.stops_for:
@@ -176,14 +186,14 @@ class Controller:
         live.set(far=far, restarts=restarts)
         if restarts > MOST_RESTARTS:
             said = last_sentence(live.folder / "log.txt")
-            self._fail(live, f"ended {restarts} times at the same point ({code}): {said}")
+            self._fail(live.trial, f"ended {restarts} times at the same point ({code}): {said}")
         else:
-            self._say(f"trial {live.trial.number} was ended from outside ({code}) and goes on")
+            self._say(f"trial {live.trial.number} is started again (exit code {code})")
             self._ready.append(live)
 
-    def _fail(self, live: _Live, sentence: str) -> None:
-        self._say(f"trial {live.trial.number} failed: {sentence}")
-        self._brain.fail(live.trial, sentence)
+    def _fail(self, trial: Trial, sentence: str) -> None:
+        self._say(f"trial {trial.number} failed: {sentence}")
+        self._brain.fail(trial, sentence)
 
     def _finish(self, live: _Live) -> None:
         found = measures(live.run.workdir, list(live.run.students)) | {"seconds": live.seconds}
@@ -192,7 +202,7 @@ class Controller:
         live.set(measures=found)
         if bad:
             known = ", ".join(sorted(found))
-            self._fail(live, f"it gave no finite {bad[0]}, but {known}.")
+            self._fail(live.trial, f"it gave no finite {bad[0]}, but {known}.")
             return
         self._brain.complete(live.trial, [found[name] for name in goals])
         shown = ", ".join(f"{name} {found[name]:.4g}" for name in goals)

@@ -3,15 +3,19 @@
 `Hands` is the seam for schedulers of clusters: start, look, stop, each by the trial's folder.
 """
 
+import contextlib
 import fcntl
 import os
 import pathlib
 import signal
 import subprocess
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from sentidistill_jax.errors import EXIT_RESTART
+
+Item = TypeVar("Item")
+_DEVICES = pathlib.Path("/dev")
 
 
 class Hands(Protocol):
@@ -45,7 +49,7 @@ class Hands(Protocol):
 
 
 class LocalHands:
-    """Processes of this machine, each with its share of the cores.
+    """Processes of this machine, each with its share of the cores and of the GPUs.
 
     A command and its children hold a lock in the trial's folder as long as any of them lives. So
     who did not start it can tell whether it runs, and nothing runs twice.
@@ -70,6 +74,7 @@ class LocalHands:
                 stderr=subprocess.STDOUT,
                 pass_fds=[lock.fileno()],  # the child keeps the lock when we let go of it
                 start_new_session=True,  # Ctrl-C is ours: we stop them in order
+                env={**os.environ, **self._own_gpus(slot)},
             )
             lock.write(str(process.pid))
         self._started[folder] = process
@@ -96,14 +101,20 @@ class LocalHands:
         if number and self.runs(folder):
             os.kill(int(number), signal.SIGTERM)
 
+    def _share(self, items: Sequence[Item], slot: int) -> Sequence[Item]:
+        """Every worker's own part; where there are fewer than workers, some have the same one."""
+        own = items[slot % self._workers :: self._workers]
+        return own or items[slot % len(items) :][:1]
+
+    def _own_gpus(self, slot: int) -> dict[str, str]:
+        """JAX takes the memory of all that it sees."""
+        here = [path.name.removeprefix("nvidia") for path in _DEVICES.glob("nvidia[0-9]*")]
+        gpus = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(sorted(here, key=int))
+        own = self._share(gpus.split(","), slot)
+        return {"CUDA_VISIBLE_DEVICES": ",".join(own)} if gpus else {}
+
     def _share_cores(self, process: int, slot: int) -> None:
-        """Workers that compute at the same time would else wait for one another's threads."""
-        if not hasattr(os, "sched_setaffinity"):
-            return
-        cores = sorted(os.sched_getaffinity(0))
-        own = cores[slot % self._workers :: self._workers]
-        if own and len(own) < len(cores):
-            try:
-                os.sched_setaffinity(process, own)
-            except ProcessLookupError:
-                pass  # it has ended already
+        """Those that compute at the same time would else wait for one another's threads."""
+        if hasattr(os, "sched_setaffinity"):
+            with contextlib.suppress(ProcessLookupError):  # it has ended already
+                os.sched_setaffinity(process, self._share(sorted(os.sched_getaffinity(0)), slot))

@@ -6,12 +6,12 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from scipy.special import stdtrit
 
 from sentidistill_jax.evaluation.text_table import Format, render_table
 from sentidistill_jax.sweep.brain import Brain
-from sentidistill_jax.sweep.space import Goal, Label, Study
+from sentidistill_jax.sweep.space import Label, Study
 
 _BEST = 20  # trials in the table
 _STATES = {
@@ -111,7 +111,7 @@ def results_of(brain: Brain) -> dict[str, Any]:
         results["control"] = plan.control
         results["arms"] = [dataclasses.asdict(arm) for arm in arm_results(plan, done)]
     else:
-        results["importance"] = {goal.measure: brain.importance(goal) for goal in plan.goals}
+        results["importance"] = brain.importance()
     return results
 
 
@@ -140,12 +140,10 @@ def tables(brain: Brain, format: Format = "text") -> str:
         ]
         parts.append(render_table([head, *rows], format))
     elif done:
-        parts.append(_best_trials(brain, done, format))
-        for goal in plan.goals:
-            rows = [[name, f"{share:.2f}"] for name, share in brain.importance(goal).items()]
-            if rows:
-                head = [f"share in what moves {goal.measure}", ""]
-                parts.append(render_table([head, *rows], format))
+        parts.append(_best_trials(brain, format))
+        rows = [[name, f"{share:.2f}"] for name, share in brain.importance().items()]
+        if rows:
+            parts.append(render_table([["entry", "importance"], *rows], format))
     failed = [
         f"trial {trial.number} failed: {trial.user_attrs.get('failure', '')}"
         for trial in trials
@@ -154,9 +152,8 @@ def tables(brain: Brain, format: Format = "text") -> str:
     return "\n\n".join([*parts, *(["\n".join(failed)] if failed else [])])
 
 
-def _best_trials(brain: Brain, done: Sequence[FrozenTrial], format: Format) -> str:
-    goals: Sequence[Goal] = brain.plan.goals
-    ranked = sorted(done, key=lambda trial: -goals[0].sign * trial.values[0])[:_BEST]
+def _best_trials(brain: Brain, format: Format) -> str:
+    goals, ranked = brain.plan.goals, brain.best()[:_BEST]
     names = list(dict.fromkeys(name for trial in ranked for name in brain.labels(trial)))
     head = ["trial", *(goal.measure for goal in goals), *names, "minutes"]
     rows = [

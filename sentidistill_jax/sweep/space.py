@@ -152,6 +152,14 @@ class Space:
                 changes[name] = label
         return Assignment(drawn, changes, self.steps)
 
+    def corners(self) -> Iterator[Assignment]:
+        """Trials that change one entry each: an end of its range, or one of its choices."""
+        for name, entry in self.fields.items():
+            domain = entry.domain if isinstance(entry, When) else entry
+            labels = choices(domain) if isinstance(domain, Choice | Options) else (domain.low,)
+            for label in labels:
+                yield self.assign({name: label})
+
     def grid(self) -> Iterator[dict[str, Label]]:
         """Labels of every point, the last entry changing fastest.
 

@@ -45,6 +45,7 @@ class StepConfig:
     name: str  # of the student
     source: str  # where the student's weights start
     caches: Sequence[str]  # stages that training reads
+    watched: bool  # whether the student is scored as it learns
 
 
 @dataclasses.dataclass(frozen=True)

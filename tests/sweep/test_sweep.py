@@ -1,9 +1,15 @@
-"""Whole sweeps through the command line, with trials in processes of their own."""
+"""Whole sweeps through the command line, with trials that really train."""
 
 import json
+import os
+import pathlib
+import signal
+import time
 
 import pytest
-from tiny_sweep import start, write_workdir
+from tiny_sweep import ROOT, start, write_workdir
+
+from sentidistill_jax.cli import main
 
 
 @pytest.fixture(scope="module")
@@ -13,35 +19,103 @@ def config(tmp_path_factory):
 
 def space_file(config, text):
     file = config.with_name("space.py")
-    file.write_text(f"from sentidistill_jax.sweep.space import *\n\n{text}")
+    file.write_text(f"from sentidistill_jax.sweep.space import *\n\ndef get_space():\n    {text}")
     return file
 
 
-def results(config, name):
-    return json.loads((config.parent / "run" / "sweep" / name / "results.json").read_text())
+def folder(config, name) -> pathlib.Path:
+    return config.parent / "run" / "sweep" / name
 
 
-def test_a_study_compares_arms(config):
+def wait_for(condition, seconds=100):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_a_study_compares_arms_and_goes_on_after_a_failure(config):
     space = space_file(
         config,
-        """
-def get_space():
-    return Study(
-        arms={
-            "slow": Variant({"optimizer.learning_rate": 1e-4}),
-            "fast": Variant({"optimizer.learning_rate": 1e-2}),
-            "wrong": Variant({"objective.divergence": "none of these"}),
-        },
-        control="slow",
-        seeds=(0, 1),
-        goals=(Goal("train/loss", "minimize"), Goal("student/held_out/reviews/f1")),
-    )
-""",
+        """return Study(
+            arms={
+                "slow": Variant({"optimizer.learning_rate": 1e-4}),
+                "fast": Variant({"optimizer.learning_rate": 1e-2}),
+                "wrong": Variant({"objective.divergence": "none of these"}),
+            },
+            control="slow",
+            seeds=(0, 1),
+            goals=(Goal("train/loss", "minimize"), Goal("student/held_out/reviews/f1")),
+        )""",
     )
     process = start(config, space, "--workers=2", name="study")
     output, _ = process.communicate(timeout=170)
     assert process.returncode == 0, output
-    print(output)
-    found = results(config, "study")
+    found = json.loads((folder(config, "study") / "results.json").read_text())
     assert [trial["state"] for trial in found["trials"]] == ["done", "done", "failed"] * 2
-    assert "none of these" in found["trials"][2]["failure"]
+    assert found["trials"][2]["failure"].startswith("objective.divergence='none of these' must be")
+    losses = [trial["measures"].get("train/loss") for trial in found["trials"]]
+    gap = ((losses[1] - losses[0]) + (losses[4] - losses[3])) / 2
+    (fast,) = (one for one in found["arms"] if one["difference"] and one["measure"] == "train/loss")
+    assert fast["arm"] == "fast" and fast["difference"]["mean"] == pytest.approx(gap) and gap < 0
+    trial = folder(config, "study") / "trials" / "0"
+    assert (trial / "cache" / "knowdist").is_symlink() and (trial / "texts").is_symlink()
+
+
+@pytest.mark.slow
+def test_trials_outlive_their_controller_which_another_replaces(config):
+    space = space_file(
+        config,
+        'return Space({"optimizer.learning_rate": LogUniform(1e-4, 1e-2)},'
+        ' goals=(Goal("train/loss", "minimize"),))',
+    )
+    flags = ("--trials=1", "--config.data.epochs=500", "--config.checkpoint.interval=200")
+    trial = folder(config, "kills") / "trials" / "0"
+    metrics = trial / "students" / "knowdist" / "metrics.jsonl"
+
+    def steps() -> list[int]:
+        lines = metrics.read_text().splitlines() if metrics.exists() else []
+        return [json.loads(line)["step"] for line in lines if line.endswith("}")]
+
+    first = start(config, space, *flags, name="kills")
+    wait_for(lambda: len(steps()) > 30)
+    first.kill()
+    first.communicate()
+    second = start(config, space, *flags, name="kills")
+    assert second.stdout is not None
+    assert second.stdout.readline() == "trial 0 still runs\n"
+    third = start(config, space, *flags, name="kills")
+    output, _ = third.communicate(timeout=60)
+    assert third.returncode == 2 and "another controller runs the sweep" in output
+    os.kill(int((trial / "lock").read_text()), signal.SIGKILL)
+    output, _ = second.communicate(timeout=170)
+    assert second.returncode == 0, output
+    assert "trial 0 is started again (exit code 75)" in output
+    assert "trial 0 is done" in output
+    assert steps() == list(range(1, 2000 + 1))
+
+
+def test_the_spaces_of_this_repository_fit_their_configs(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(ROOT)
+    for file in sorted((ROOT / "configs" / "sweeps").glob("*.py")):
+        flags = [f"--space={file}", "--config=configs/icldist.py", "--trials=5"]
+        assert main(["sweep", *flags, f"--workdir={tmp_path}", "--dry_run"]) == 0
+        assert capsys.readouterr().out.count("optimizer.learning_rate") == 5
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        ('Space({"optimizer.learning_rat": Uniform(0, 1)})', "no field 'learning_rat'"),
+        ('Space({"seed": Choice((0,))})', "eval/mean_f1 decides, but no step watches it"),
+        ('Space({"seed": Uniform(0, 1)})', "seed"),
+        ('Study({"a": Variant({"data": {"epochs": 1}})}, "a")', "data is a section of fields"),
+        ("None", "must have a function get_space"),
+    ],
+)
+def test_what_fits_no_config_is_refused_before_anything_is_written(config, capsys, plan, message):
+    flags = [f"--config={config}", f"--workdir={config.parent / 'run'}", "--name=refused"]
+    assert main(["sweep", *flags, f"--space={space_file(config, f'return {plan}')}"]) == 2
+    assert message in capsys.readouterr().err
+    assert not folder(config, "refused").exists()

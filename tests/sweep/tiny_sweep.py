@@ -17,7 +17,7 @@ from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.workdir import Workdir
 
 ROOT = pathlib.Path(__file__).parents[2]
-STEPS = 8  # of a trial
+
 
 _CONFIG = """
 from configs import base
@@ -43,7 +43,7 @@ def write_workdir(root: pathlib.Path) -> pathlib.Path:
     cache = workdir.cache("knowdist")
     random_cache(
         cache / "records",
-        [(4, 4)] * (STEPS // 2),
+        [(4, 4)] * 4,
         tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
         chat_template_fingerprint=fingerprint(tokenizer.chat_template),
         config={"teacher": {"source": str(model)}},
