@@ -19,7 +19,7 @@ from sentidistill_jax.sweep.controller import Controller, Limits
 from sentidistill_jax.sweep.hands import LocalHands
 from sentidistill_jax.sweep.report import results_of, tables
 from sentidistill_jax.sweep.space import Assignment, Space, Step, Study
-from sentidistill_jax.sweep.trials import StepConfig, TrialRun, prepare
+from sentidistill_jax.sweep.trials import StepConfig, TrialRun, trial_run, value_at
 from sentidistill_jax.workdir import Workdir
 
 
@@ -127,11 +127,12 @@ class Sweep:
         """Refuses fields that configs have not, and goals that training would not write."""
         plan = self.plan
         for assignment in plan.plan() if isinstance(plan, Study) else plan.corners():
-            trained = [one for one in self._steps(assignment) if one.step.verb == "train"]
+            trained = [one.values for one in self._steps(assignment) if one.verb == "train"]
             measures = [goal.measure for goal in plan.goals]
             measures += [plan.halving.goal.measure] if plan.halving else []
             watched = [name for name in measures if name.startswith("eval/")]
-            if watched and not any(one.watched for one in trained):
+            intervals = [one["evaluation"]["in_training"]["interval"] for one in trained]
+            if watched and not any(intervals):
                 raise ValueError(
                     f"{watched[0]} decides, but no step watches it: set"
                     " evaluation.in_training.interval to a number of steps."
@@ -141,7 +142,7 @@ class Sweep:
         steps = self._steps(assignment)
         inputs = pathlib.Path(assignment.inputs) if assignment.inputs else self._inputs
         self._verify(inputs, steps)
-        return prepare(self.folder / "trials" / str(number), steps, inputs)
+        return trial_run(self.folder, number, steps, inputs)
 
     def _steps(self, assignment: Assignment) -> list[StepConfig]:
         return [self._step(step, assignment.changes_of(step)) for step in assignment.steps]
@@ -153,17 +154,18 @@ class Sweep:
         if not pathlib.Path(file).is_file():
             raise FileNotFoundError(f"config file {file!r} of step {step.title!r} not found.")
         base: Config = runpy.run_path(file)["get_config"](arguments)
-        config = with_changes(base, changes)
-        return StepConfig(
-            step, file, arguments, changes, config.stage, config.name, config.student.source,
-            tuple(config.data.caches.to_dict() or (config.stage,)),
-            config.evaluation.in_training.interval > 0,
-        )  # fmt: skip
+        before, values = base.to_dict(), with_changes(base, changes).to_dict()
+        changes = {
+            field: value
+            for field, value in changes.items()
+            if value_at(before, field) != value_at(values, field)
+        }
+        return StepConfig(step, file, arguments, changes, values)
 
     def _verify(self, inputs: pathlib.Path, steps: Sequence[StepConfig]) -> None:
         """Reads whole, once in the life of a sweep, every cache that trials share."""
-        made = {config.stage for config in steps if config.step.verb == "teach"}
-        read = {stage for config in steps if config.step.verb == "train" for stage in config.caches}
+        made = {config.stage for config in steps if config.verb == "teach"}
+        read = {stage for config in steps if config.verb == "train" for stage in config.caches}
         for stage in sorted(read - made):
             cache = Workdir(inputs).cache(stage)
             if cache in self._verified:

@@ -6,6 +6,7 @@ on where this one was killed: trials that still run are adopted, the others are 
 
 import dataclasses
 import math
+import pathlib
 import time
 from collections.abc import Callable
 
@@ -17,7 +18,8 @@ from sentidistill_jax.sweep.brain import Brain
 from sentidistill_jax.sweep.hands import Hands
 from sentidistill_jax.sweep.measures import last_sentence, looks, measures
 from sentidistill_jax.sweep.space import Assignment
-from sentidistill_jax.sweep.trials import TrialRun
+from sentidistill_jax.sweep.trials import Task, TrialRun
+from sentidistill_jax.workdir import Workdir
 
 MOST_RESTARTS = 3  # of a trial that comes no further
 _POLL_SECONDS = 0.5
@@ -39,7 +41,6 @@ class _Live:
 
     def __init__(self, trial: Trial, run: TrialRun):
         self.trial, self.run = trial, run
-        self.folder = run.workdir.root
         self.slot: int | None = None  # of the worker that runs it
         self.since = 0.0
         self.stops_for = ""  # why it was asked to stop
@@ -57,8 +58,12 @@ class _Live:
         return self.get("seconds") + running
 
     @property
-    def command(self):
-        return self.run.commands[self.get("step")]
+    def task(self) -> Task:
+        return self.run.tasks[self.get("step")]
+
+    @property
+    def folder(self) -> pathlib.Path:
+        return self.task.folder
 
 
 class Controller:
@@ -114,7 +119,7 @@ class Controller:
             live = self._prepared(trial, assignment)
             if live is None:
                 continue
-            if self._hands.runs(live.folder):
+            if self._hands.runs(live.folder) and not self._waits(live):
                 self._say(f"trial {trial.number} still runs")
                 self._takes_slot(live)
             elif live.get("paused"):
@@ -126,21 +131,37 @@ class Controller:
 
     def _fill(self) -> None:
         while len(self._running) < self._limits.workers:
-            live = self._ready.pop(0) if self._ready else self._promoted() or self._new()
+            live = next((one for one in self._ready if not self._waits(one)), None)
+            if live is not None:
+                self._ready.remove(live)
+            elif len(self._ready) < self._limits.workers:
+                live = self._promoted() or self._new()
             if live is None:
                 return
-            self._start(live)
+            if self._waits(live):
+                self._ready.append(live)
+            else:
+                self._start(live)
+
+    def _waits(self, live: _Live) -> bool:
+        """Whether another trial runs the step that both have in common."""
+        return any(other.folder == live.folder for other in self._running)
 
     def _start(self, live: _Live) -> None:
-        self._takes_slot(live)
-        assert live.slot is not None
-        self._hands.start(live.folder, live.command, live.slot)
+        try:
+            command = live.task.command()
+        except OSError as error:
+            self._fail(live.trial, str(error))
+            return
+        slot = self._takes_slot(live)
+        self._hands.start(live.folder, command, slot)
 
-    def _takes_slot(self, live: _Live) -> None:
+    def _takes_slot(self, live: _Live) -> int:
         taken = {other.slot for other in self._running}
         live.slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
         live.since, live.stops_for = time.monotonic(), ""
         self._running.append(live)
+        return live.slot
 
     def _new(self) -> _Live | None:
         while self._more_to_come():
@@ -167,10 +188,11 @@ class Controller:
         live.slot = None
         self._report_looks(live)
         if code == 0:
-            live.set(step=live.get("step") + 1, restarts=0)
-            if live.get("step") == len(live.run.commands):
+            step = live.get("step") + 1
+            if step == len(live.run.tasks):
                 self._finish(live)
             else:
+                live.set(step=step, restarts=0)
                 self._ready.insert(0, live)
         elif code > 0 and code != EXIT_RESTART:
             self._fail(live.trial, last_sentence(live.folder / "log.txt") or f"exit code {code}")
@@ -181,7 +203,9 @@ class Controller:
 
     def _restart(self, live: _Live, code: int) -> None:
         """A trial that was killed goes on from its checkpoint, unless it comes no further."""
-        far = [live.get("step"), max(self._looks(live, "train/loss"), default=0)]
+        here = Workdir(live.folder)
+        steps = [looks(here, student, "train/loss") for student in live.run.students]
+        far = [live.get("step"), *(max(of_student, default=0) for of_student in steps)]
         restarts = live.get("restarts") + 1 if live.get("far", 0) == far else 1
         live.set(far=far, restarts=restarts)
         if restarts > MOST_RESTARTS:
@@ -200,7 +224,7 @@ class Controller:
         goals = [goal.measure for goal in self._brain.plan.goals]
         bad = [name for name in goals if not math.isfinite(found.get(name, math.nan))]
         live.set(measures=found)
-        if bad:
+        if bad:  # as another measure may have been meant, say which there are
             known = ", ".join(sorted(found))
             self._fail(live.trial, f"it gave no finite {bad[0]}, but {known}.")
             return
@@ -210,17 +234,14 @@ class Controller:
 
     # Halving.
 
-    def _looks(self, live: _Live, metric: str) -> halving.Looks:
-        students = live.run.students
-        return looks(live.run.workdir, students[-1], metric) if students else {}
-
     def _report_looks(self, live: _Live) -> None:
-        if self._halving is None:
+        """Tells the brain what the last training run has written of the score that halves."""
+        if self._halving is None or not live.run.students:
             return
         known = self._brain.looks().get(live.trial.number, {})
-        for step, score in self._looks(live, self._halving.goal.measure).items():
-            if step not in known:
-                live.trial.report(score, step)
+        found = looks(live.run.workdir, live.run.students[-1], self._halving.goal.measure)
+        for step in found.keys() - known.keys():
+            live.trial.report(found[step], step)
 
     def _watch(self, live: _Live) -> None:
         if self._halving is None or live.stops_for:

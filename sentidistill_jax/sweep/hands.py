@@ -82,6 +82,8 @@ class LocalHands:
 
     def runs(self, folder: pathlib.Path) -> bool:
         """See `Hands`."""
+        if not folder.is_dir():
+            return False
         try:
             with (folder / "lock").open("a") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

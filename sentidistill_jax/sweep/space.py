@@ -118,7 +118,7 @@ class Assignment:
     inputs: str = ""
 
     def changes_of(self, step: Step) -> dict[str, Any]:
-        """The changes of one step: its own, then those of all steps, then those under its name."""
+        """The changes of one step: those of all steps, its own, and last those under its name."""
         everywhere = {name: value for name, value in self.changes.items() if ":" not in name}
         prefix = f"{step.title}:"
         own = {
@@ -126,7 +126,7 @@ class Assignment:
             for name, value in self.changes.items()
             if name.startswith(prefix)
         }
-        return {**step.changes, **everywhere, **own}
+        return {**everywhere, **step.changes, **own}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,22 +1,27 @@
-"""The folder of a trial: a working directory of its own that reads what all trials share.
+"""The folders of trials: working directories of their own that read what all share.
 
-Texts, caches and students are links to those of the sweep. Every step has a config file, with which
-the trial can be repeated by hand.
+Texts, caches and students that a step reads are links. Every step has a config file, with which it
+can be repeated by hand. What trials have in common before their last training run, they make once:
+such a step has a folder that is named by what decides its result.
 """
 
 import dataclasses
+import functools
+import operator
 import os
 import pathlib
 import pprint
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sentidistill_jax.artifact import fingerprint
 from sentidistill_jax.sweep.space import Step
 from sentidistill_jax.workdir import Workdir
 
 _CONFIG = '''\
-"""Step {step} of {trial}: a config and its changes."""
+"""Step {step} in {folder}: a config and its changes."""
 
 import runpy
 
@@ -29,87 +34,147 @@ CHANGES = {changes}
 def get_config(arguments={arguments!r}):
     return with_changes(BASE(arguments), CHANGES)
 '''
-# Of which texts and the teacher's labels are made.
-_DECIDE_TEXTS = ("texts.", "annotate.", "teacher.", "seed")
+# Fields of a config that decide what a verb makes; some of a corpus decide texts and labels, too.
+_DECIDE_TEXTS = ("texts", "annotate", "teacher", "seed")
+_DECIDE_CORPUS = (*_DECIDE_TEXTS, "stage", "knowdist", "icldist")
+_DECIDE = {
+    "corpus": _DECIDE_CORPUS,
+    "teach": (*_DECIDE_CORPUS, "generation", "cache", "student.source"),
+    "train": (
+        *("stage", "name", "seed", "teacher", "student", "lora", "objective", "optimizer", "data"),
+        "evaluation.in_training",
+    ),
+}
+_STUDENT = re.compile(r"\bstudents/[^/\s]+")
 
 
 @dataclasses.dataclass(frozen=True)
 class StepConfig:
-    """What must be known of a step's config to run the step."""
+    """A step and what its config says."""
 
     step: Step
     file: str
     arguments: str  # what follows the colon
-    changes: Mapping[str, Any]
-    stage: str
-    name: str  # of the student
-    source: str  # where the student's weights start
-    caches: Sequence[str]  # stages that training reads
-    watched: bool  # whether the student is scored as it learns
+    changes: Mapping[str, Any]  # those that change something
+    values: Mapping[str, Any]  # the whole config
+
+    @property
+    def verb(self) -> str:
+        """What the step does."""
+        return self.step.verb
+
+    @property
+    def stage(self) -> str:
+        """Whose corpus and cache it makes or reads."""
+        return self.values["stage"]
+
+    @property
+    def name(self) -> str:
+        """The student that it trains or scores."""
+        return self.values["name"]
+
+    @property
+    def caches(self) -> Sequence[str]:
+        """Stages that training reads."""
+        return tuple(self.values["data"]["caches"] or (self.stage,))
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        """What decides the step's result, beside what it reads."""
+        fields = _DECIDE[self.verb]
+        return {"verb": self.verb, **{field: value_at(self.values, field) for field in fields}}
+
+
+def value_at(values: Mapping[str, Any], field: str) -> Any:
+    """The value of a dotted field."""
+    return functools.reduce(operator.getitem, field.split("."), values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A command and where it runs; at most one at a time runs in a folder."""
+
+    folder: pathlib.Path
+    command: Callable[[], Sequence[str]]  # makes the folder; called once earlier tasks are done
 
 
 @dataclasses.dataclass(frozen=True)
 class TrialRun:
-    """A trial that is ready to run."""
+    """A trial as the controller sees it."""
 
     workdir: Workdir
-    commands: Sequence[Sequence[str]]  # one after the other
+    tasks: Sequence[Task]  # one after the other
     students: Sequence[str]  # names of its training runs, in order
 
 
-def prepare(folder: pathlib.Path, steps: Sequence[StepConfig], inputs: pathlib.Path) -> TrialRun:
-    """Makes the folder of a trial; one that is there already is left as it is.
+def trial_run(
+    sweep: pathlib.Path, number: int, steps: Sequence[StepConfig], inputs: pathlib.Path
+) -> TrialRun:
+    """Lays out a trial; nothing is written before its tasks are.
 
     Args:
-      folder: Of the trial.
+      sweep: Folder of the sweep.
+      number: Of the trial.
       steps: In order.
       inputs: Working directory whose artifacts are read, unless a step makes them.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    _link_inputs(folder.resolve(), steps, inputs.resolve())
-    commands = []
-    for number, config in enumerate(steps):
-        step = config.step
-        file = folder / f"{number}_{step.title}.py"
+    folder = sweep / "trials" / str(number)
+    last = max((i for i, config in enumerate(steps) if config.verb == "train"), default=len(steps))
+    tasks, read, key = [], inputs, str(inputs)
+    for index, config in enumerate(steps):
+        where, kept = folder, read
+        if index < last and config.verb != "evaluate":
+            key = fingerprint([key, config.decides])
+            where = read = sweep / "shared" / key[:16]
+        tasks.append(Task(where, _command(where, index, config, kept)))
+    trained = [config.name for config in steps if config.verb == "train"]
+    return TrialRun(Workdir(folder), tasks, trained)
+
+
+def _command(
+    folder: pathlib.Path, index: int, config: StepConfig, inputs: pathlib.Path
+) -> Callable[[], Sequence[str]]:
+    def command() -> Sequence[str]:
+        folder.mkdir(parents=True, exist_ok=True)
+        _link_inputs(folder.resolve(), config, inputs.resolve())
+        file = folder / f"{index}_{config.step.title}.py"
         file.write_text(
             _CONFIG.format(
-                step=step.title,
-                trial=f"trial {folder.name} of {folder.parents[1].name}",
+                step=config.step.title,
+                folder="/".join(folder.parts[-4:]),
                 file=config.file,
                 arguments=config.arguments,
                 changes=pprint.pformat(dict(config.changes), sort_dicts=False, width=96),
             )
         )
-        given = list(step.flags)
-        if step.verb == "evaluate" and not any(flag.startswith("--model") for flag in given):
+        given = list(config.step.flags)
+        if config.verb == "evaluate" and not any(flag.startswith("--model") for flag in given):
             given.append(f"--model=students/{config.name}")
-        if step.verb == "evaluate" and not any(flag.startswith("--name") for flag in given):
+        if config.verb == "evaluate" and not any(flag.startswith("--name") for flag in given):
             given.append("--name=student")
-        commands.append(
-            [
-                *(sys.executable, "-m", "sentidistill_jax.cli", step.verb),
-                *(f"--config={file}", f"--workdir={folder}", *given),
-            ]
-        )
-    trained = [config.name for config in steps if config.step.verb == "train"]
-    return TrialRun(Workdir(folder), commands, trained)
+        program = [sys.executable, "-m", "sentidistill_jax.cli", config.verb]
+        return [*program, f"--config={file}", f"--workdir={folder}", *given]
+
+    return command
 
 
-def _link_inputs(folder: pathlib.Path, steps: Sequence[StepConfig], inputs: pathlib.Path) -> None:
+def _link_inputs(folder: pathlib.Path, config: StepConfig, inputs: pathlib.Path) -> None:
     own, shared = Workdir(folder), Workdir(inputs)
-    corpora = [config for config in steps if config.step.verb == "corpus"]
-    made = {own.prompts(config.stage) for config in corpora}
-    made |= {own.cache(config.stage) for config in steps if config.step.verb == "teach"}
-    if any(name.startswith(_DECIDE_TEXTS) for config in corpora for name in config.changes):
+    made = {
+        "corpus": {own.prompts(config.stage)},
+        "teach": {own.cache(config.stage)},
+        "train": {own.student(config.name)},
+    }.get(config.verb, set())
+    changed = {name.split(".")[0] for name in config.changes}
+    if config.verb == "corpus" and changed & set(_DECIDE_TEXTS):
         made |= {own.texts, own.annotations}
-    trained = {f"students/{config.name}" for config in steps if config.step.verb == "train"}
-    students = {config.source for config in steps if config.source.startswith("students/")}
+    named = " ".join([config.values["student"]["source"], *config.step.flags])
     wanted = [
         shared.texts,
         shared.annotations,
         *(inputs / "corpus").glob("*"),
         *(inputs / "cache").glob("*"),
-        *(inputs / source for source in students - trained),
+        *(inputs / student for student in _STUDENT.findall(named)),
     ]
     for target in wanted:
         link = folder / target.relative_to(inputs)

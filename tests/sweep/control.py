@@ -12,7 +12,7 @@ from sentidistill_jax.sweep.controller import Controller, Limits
 from sentidistill_jax.sweep.hands import LocalHands
 from sentidistill_jax.sweep.report import results_of
 from sentidistill_jax.sweep.space import Assignment, Halving, Space, Uniform
-from sentidistill_jax.sweep.trials import TrialRun
+from sentidistill_jax.sweep.trials import Task, TrialRun
 from sentidistill_jax.workdir import Workdir
 
 SCRIPT = str(pathlib.Path(__file__).with_name("trial_process.py"))
@@ -31,9 +31,8 @@ def run(
         own = folder / "trials" / str(number)
         own.mkdir(parents=True, exist_ok=True)
         peak = "-1" if number in dies else str(assignment.changes["peak"])
-        return TrialRun(
-            Workdir(own), [[sys.executable, SCRIPT, str(own), peak, str(seconds)]], ["one"]
-        )
+        command = [sys.executable, SCRIPT, str(own), peak, str(seconds)]
+        return TrialRun(Workdir(own), [Task(own, lambda: command)], ["one"])
 
     Controller(brain, LocalHands(workers), prepare, Limits(trials, workers, minutes)).run()
     return results_of(brain)

@@ -44,7 +44,7 @@ def test_a_change_may_mean_one_step():
     first, second = Step("train", "knowdist", changes={"seed": 7}), Step("train")
     changes = {"seed": 1, "knowdist:optimizer.learning_rate": 1e-3}
     assignment = Assignment({}, changes, (first, second))
-    assert assignment.changes_of(first) == {"seed": 1, "optimizer.learning_rate": 1e-3}
+    assert assignment.changes_of(first) == {"seed": 7, "optimizer.learning_rate": 1e-3}
     assert assignment.changes_of(second) == {"seed": 1}
 
 
