@@ -18,7 +18,7 @@ from sentidistill_jax.sweep.brain import Brain, described, open_storage
 from sentidistill_jax.sweep.controller import Controller, Limits
 from sentidistill_jax.sweep.hands import LocalHands
 from sentidistill_jax.sweep.report import results_of, tables
-from sentidistill_jax.sweep.space import Assignment, Space, Step, Study
+from sentidistill_jax.sweep.space import Assignment, Sampler, Space, Step, Study
 from sentidistill_jax.sweep.trials import StepConfig, TrialRun, trial_run, value_at
 from sentidistill_jax.workdir import Workdir
 
@@ -65,11 +65,9 @@ class Sweep:
         self._inputs, self._config_file, self._overrides = workdir.root, config_file, overrides
         self._verified: set[pathlib.Path] = set()
 
-    def dry_run(self, trials: int, sampler: Any, seed: int) -> str:
+    def dry_run(self, trials: int, sampler: Sampler, seed: int) -> str:
         """A table of the trials that would be begun, and how their configs differ; runs nothing."""
-        from optuna.storages import InMemoryStorage
-
-        brain = Brain(self.name, self.plan, InMemoryStorage(), sampler=sampler, seed=seed)
+        brain = Brain(self.name, self.plan, open_storage(), sampler=sampler, seed=seed)
         rows = []
         while len(rows) < trials and not brain.exhausted:
             trial, assignment = brain.ask()
@@ -80,7 +78,7 @@ class Sweep:
         return render_table([["trial", "changes"], *rows], "text")
 
     def run(
-        self, limits: Limits, *, storage: str = "", sampler: Any = "auto", seed: int = 0
+        self, limits: Limits, *, storage: str = "", sampler: Sampler = "auto", seed: int = 0
     ) -> str:
         """Runs the sweep, or goes on with it; returns the tables of its results.
 
@@ -92,7 +90,7 @@ class Sweep:
         self.folder.mkdir(parents=True, exist_ok=True)
         with _only_one(self.folder), _StopRequest() as stop:
             self._artifact().begin()
-            stored = open_storage(storage, self.folder / "journal.log")
+            stored = open_storage(storage, journal=self.folder / "journal.log")
             brain = Brain(self.name, self.plan, stored, sampler=sampler, seed=seed)
             controller = Controller(
                 brain, LocalHands(limits.workers), self._prepare, limits,

@@ -3,17 +3,18 @@
 import functools
 import json
 import pathlib
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.storages import BaseStorage, JournalStorage, get_storage
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sentidistill_jax.sweep.halving import Looks
 from sentidistill_jax.sweep.space import (
+    SAMPLERS,
     Assignment,
     Choice,
     Domain,
@@ -21,14 +22,12 @@ from sentidistill_jax.sweep.space import (
     Label,
     LogUniform,
     Options,
+    Sampler,
     Space,
     Study,
     Uniform,
     choices,
 )
-
-SamplerName = Literal["auto", "random", "tpe", "grid", "nsga2"]
-SAMPLERS: tuple[SamplerName, ...] = ("auto", "random", "tpe", "grid", "nsga2")
 
 _FEWEST_FOR_IMPORTANCE = 8  # trials: of fewer, shares are noise
 
@@ -43,13 +42,15 @@ class _Held(JournalFileOpenLock):
         pass
 
 
-def open_storage(url: str, journal: pathlib.Path) -> BaseStorage:
-    """A database that Optuna knows by its URL, or the journal file for "".
+def open_storage(url: str = "", *, journal: pathlib.Path | None = None) -> BaseStorage:
+    """A database that Optuna knows by its URL; else a journal file; with neither, memory.
 
     A line of the journal that a kill cut short is dropped: what it tells of was not done.
     """
     if url:
         return get_storage(url)
+    if journal is None:
+        return InMemoryStorage()
     if journal.is_file():
         with journal.open("r+b") as file:
             file.truncate(file.read().rfind(b"\n") + 1)
@@ -76,7 +77,7 @@ class Brain:
         plan: Space | Study,
         storage: BaseStorage,
         *,
-        sampler: SamplerName = "auto",
+        sampler: Sampler = "auto",
         seed: int = 0,
     ):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -92,20 +93,14 @@ class Brain:
             directions=[goal.direction for goal in plan.goals],
             load_if_exists=True,
         )
-        self._planned: list[Assignment] | None = None
+        self._arms: list[Assignment] = []
+        self._is_planned = isinstance(plan, Study) or sampler == "grid"
         if isinstance(plan, Study):
-            self._planned = plan.plan()
-            self._enqueue_arms(self._planned)
+            self._arms = plan.plan()
+            self._enqueue_arms()
         elif sampler == "grid":
-            points = list(plan.grid())
-            self._planned = [plan.assign(point) for point in points]
-            for point in points:
+            for point in plan.grid():
                 self._study.enqueue_trial(dict(point), skip_if_exists=True)
-
-    @property
-    def planned(self) -> Sequence[Assignment] | None:
-        """All trials, where they are fixed; None for a space that is searched."""
-        return self._planned
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Trials that were begun, by number."""
@@ -115,7 +110,7 @@ class Brain:
     @property
     def exhausted(self) -> bool:
         """Whether all that are planned have been begun."""
-        return self._planned is not None and not self.trials(TrialState.WAITING)
+        return self._is_planned and not self.trials(TrialState.WAITING)
 
     def ask(self) -> tuple[Trial, Assignment]:
         """A new trial."""
@@ -125,16 +120,16 @@ class Brain:
         return trial, self._assignment(trial)
 
     def _seed(self, number: int) -> None:
-        self._study.sampler = self._sampler((self._first_seed << 16) + number)
+        self._study.sampler = self._sampler((self._first_seed * 1_000_003 + number) % 2**32)
 
     def begun(self) -> list[tuple[Trial, Assignment]]:
         """Trials that an earlier controller left without an end."""
-        return [
-            (trial, self._assignment(trial))
-            for trial in (
-                Trial(self._study, frozen._trial_id) for frozen in self.trials(TrialState.RUNNING)
-            )
-        ]
+        found = []
+        for frozen in self.trials(TrialState.RUNNING):
+            self._seed(frozen.number)
+            trial = Trial(self._study, frozen._trial_id)  # what it has not drawn it draws now
+            found.append((trial, self._assignment(trial)))
+        return found
 
     def looks(self) -> dict[int, Looks]:
         """Trial -> the scores that were reported of it."""
@@ -177,10 +172,7 @@ class Brain:
     def _assignment(self, trial: Trial) -> Assignment:
         if isinstance(self.plan, Study):
             labels = trial.user_attrs["arm"]
-            found = [one for one in self._planned or () if one.labels == labels]
-            if not found:
-                raise ValueError(f"the study has {labels} no longer; add it again.")
-            return found[0]
+            return next(one for one in self._arms if one.labels == labels)
         drawn: dict[str, Label] = {}
         for name in self.plan.fields:
             domain = self.plan.domain(name, drawn)
@@ -188,23 +180,29 @@ class Brain:
                 drawn[name] = _suggest(trial, name, domain)
         return self.plan.assign(drawn)
 
-    def _enqueue_arms(self, planned: Sequence[Assignment]) -> None:
-        known = {
-            json.dumps(trial.user_attrs["arm"], sort_keys=True): trial.user_attrs["changes"]
-            for trial in self._study.get_trials(deepcopy=False)
-        }
-        for assignment in planned:
-            changes = json.loads(json.dumps(described(assignment), default=str))
-            before = known.get(json.dumps(dict(assignment.labels), sort_keys=True))
+    def _enqueue_arms(self) -> None:
+        known = {_key(trial.user_attrs["arm"]): trial for trial in self._study.get_trials()}
+        for arm in self._arms:
+            changes = json.loads(json.dumps(described(arm), default=str))
+            before = known.pop(_key(arm.labels), None)
             if before is None:
-                self._study.enqueue_trial(
-                    {}, user_attrs={"arm": dict(assignment.labels), "changes": changes}
-                )
-            elif before != changes:
+                attributes = {"arm": dict(arm.labels), "changes": changes}
+                self._study.enqueue_trial({}, user_attrs=attributes)
+            elif before.user_attrs["changes"] != changes:
                 raise ValueError(
-                    f"{dict(assignment.labels)} was begun with {before}, now it has {changes};"
-                    " give the changed arm or the sweep another name."
+                    f"{dict(arm.labels)} was planned as {before.user_attrs['changes']}, now it is"
+                    f" {changes}; give the changed arm or the sweep another name."
                 )
+        for trial in known.values():
+            if not trial.state.is_finished():
+                raise ValueError(
+                    f"{trial.user_attrs['arm']} is planned but no longer in the study; put it back,"
+                    " or give the sweep another name."
+                )
+
+
+def _key(labels: Mapping[str, Label]) -> str:
+    return json.dumps(dict(labels), sort_keys=True)
 
 
 def described(assignment: Assignment) -> dict[str, Any]:
@@ -224,7 +222,7 @@ def _suggest(trial: Trial, name: str, domain: Domain) -> Label:
             return trial.suggest_float(name, low, high)
 
 
-def _sampler(name: SamplerName, plan: Space | Study, seed: int) -> BaseSampler:
+def _sampler(name: Sampler, plan: Space | Study, seed: int) -> BaseSampler:
     if name not in SAMPLERS:
         raise ValueError(f"sampler={name!r} must be one of {', '.join(SAMPLERS)}.")
     if isinstance(plan, Study) and name != "auto":

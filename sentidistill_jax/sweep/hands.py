@@ -111,7 +111,7 @@ class LocalHands:
     def _own_gpus(self, slot: int) -> dict[str, str]:
         """JAX takes the memory of all that it sees."""
         here = [path.name.removeprefix("nvidia") for path in _DEVICES.glob("nvidia[0-9]*")]
-        gpus = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(sorted(here, key=int))
+        gpus = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(sorted(here, key=int)))
         own = self._share(gpus.split(","), slot)
         return {"CUDA_VISIBLE_DEVICES": ",".join(own)} if gpus else {}
 

@@ -7,10 +7,12 @@ field changes in all steps of a trial, `"NAME:optimizer.learning_rate"` in the s
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Changes = Mapping[str, Any]  # dotted config field -> value; a mapping replaces an open section
 Label = str | int | float
+Sampler = Literal["auto", "random", "tpe", "grid", "nsga2"]
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,7 @@ def run(
 ):
     """Runs the sweep and returns its results."""
     space = Space(SPACE.fields, halving=HALVING if halve else None)
-    brain = Brain("kills", space, open_storage("", folder / "journal.log"), sampler="random")
+    brain = Brain("kills", space, open_storage(journal=folder / "journal.log"), sampler="random")
 
     def prepare(number: int, assignment: Assignment) -> TrialRun:
         own = folder / "trials" / str(number)

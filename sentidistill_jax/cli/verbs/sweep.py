@@ -12,8 +12,7 @@ from ml_collections import config_flags
 
 from sentidistill_jax.cli import common
 from sentidistill_jax.cli.main import Verb
-
-_SAMPLERS = ("auto", "random", "tpe", "grid", "nsga2")
+from sentidistill_jax.sweep.space import SAMPLERS, Space
 
 
 def _flags(values: flags.FlagValues) -> None:
@@ -37,7 +36,7 @@ def _flags(values: flags.FlagValues) -> None:
         " limit.", lower_bound=0, flag_values=values,
     )  # fmt: skip
     flags.DEFINE_enum(
-        "sampler", "auto", _SAMPLERS, "How a space is searched; auto: TPE, or NSGA-II for several"
+        "sampler", "auto", SAMPLERS, "How a space is searched; auto: TPE, or NSGA-II for several"
         " goals.", flag_values=values,
     )  # fmt: skip
     flags.DEFINE_integer("sampler_seed", 0, "Of the sampler.", lower_bound=0, flag_values=values)
@@ -59,7 +58,6 @@ def _run(values: flags.FlagValues) -> None:
         ) from error
     from sentidistill_jax.stages import sweep
     from sentidistill_jax.sweep.controller import Limits
-    from sentidistill_jax.sweep.space import Space
 
     file = pathlib.Path(values.space)
     plan = sweep.read_plan(file)
