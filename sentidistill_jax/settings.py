@@ -62,8 +62,7 @@ def with_changes(config: Config, changes: Mapping[str, Any]) -> Config:
 
     Raises:
       AttributeError: If there is no such field; KeyError where ml_collections finds that out.
-      TypeError: If a value is of another type than the field.
-      ValueError: If a mapping is to replace a section of fields.
+      ValueError: If a value is of another type than the field, or would replace a section of fields.
     """
     config = config.copy_and_resolve_references().lock()
     for name, value in changes.items():
@@ -75,5 +74,8 @@ def with_changes(config: Config, changes: Mapping[str, Any]) -> Config:
             if len(holder[field]) and holder[field].convert_dict:
                 raise ValueError(f"{name} is a section of fields; change them one by one.")
             value = type(config)(dict(value), convert_dict=False)
-        holder[field] = value
+        try:
+            holder[field] = value
+        except TypeError as error:
+            raise ValueError(f"{name}={value!r} does not fit: {error}.") from error
     return config

@@ -8,7 +8,8 @@ import dataclasses
 import math
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from optuna.trial import Trial
 
@@ -17,7 +18,7 @@ from sentidistill_jax.sweep import halving
 from sentidistill_jax.sweep.brain import Brain
 from sentidistill_jax.sweep.hands import Hands
 from sentidistill_jax.sweep.measures import last_sentence, looks, measures
-from sentidistill_jax.sweep.space import Assignment
+from sentidistill_jax.sweep.space import Assignment, Label
 from sentidistill_jax.sweep.trials import Task, TrialRun
 from sentidistill_jax.workdir import Workdir
 
@@ -45,8 +46,8 @@ class _Live:
         self.since = 0.0
         self.stops_for = ""  # why it was asked to stop
 
-    def get(self, name: str, default: int | float = 0):
-        return self.trial.user_attrs.get(name, default)
+    def get(self, name: str) -> Any:
+        return self.trial.user_attrs.get(name, 0)
 
     def set(self, **values: object) -> None:
         for name, value in values.items():
@@ -72,7 +73,7 @@ class Controller:
     Args:
       brain: Chooses and remembers trials.
       hands: Runs their commands.
-      prepare: Makes the folder of a trial, by number.
+      prepare: Lays out a trial, by number.
       limits: How much it may do.
       say: Shows a line of progress.
       stopped: Asked in every round; True ends the sweep, trials with a checkpoint.
@@ -206,7 +207,7 @@ class Controller:
         here = Workdir(live.folder)
         steps = [looks(here, student, "train/loss") for student in live.run.students]
         far = [live.get("step"), *(max(of_student, default=0) for of_student in steps)]
-        restarts = live.get("restarts") + 1 if live.get("far", 0) == far else 1
+        restarts = live.get("restarts") + 1 if live.get("far") == far else 1
         live.set(far=far, restarts=restarts)
         if restarts > MOST_RESTARTS:
             said = last_sentence(live.folder / "log.txt")
@@ -244,10 +245,7 @@ class Controller:
             live.trial.report(found[step], step)
 
     def _watch(self, live: _Live) -> None:
-        if self._halving is None or live.stops_for:
-            return
-        self._report_looks(live)
-        if not self._goes_on(live):
+        if not live.stops_for and not self._goes_on(live):
             live.stops_for = "rung"
             self._hands.stop(live.folder)
 
@@ -255,6 +253,7 @@ class Controller:
         """Whether a trial is among the best at every rung that it has come to."""
         if self._halving is None:
             return True
+        self._report_looks(live)
         every, number = self._brain.looks(), live.trial.number
         for rung in range(
             live.get("rungs"), halving.rungs_reached(self._halving, every.get(number, {}))
@@ -309,7 +308,7 @@ class Controller:
             time.sleep(_POLL_SECONDS)
 
 
-def _text(labels) -> str:
+def _text(labels: Mapping[str, Label]) -> str:
     return ", ".join(
         f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
         for name, value in labels.items()

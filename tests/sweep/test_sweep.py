@@ -27,7 +27,7 @@ def folder(config, name) -> pathlib.Path:
     return config.parent / "run" / "sweep" / name
 
 
-def wait_for(condition, seconds=100):
+def wait_for(condition, seconds=300):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -50,7 +50,7 @@ def test_a_study_compares_arms_and_goes_on_after_a_failure(config):
         )""",
     )
     process = start(config, space, "--workers=2", name="study")
-    output, _ = process.communicate(timeout=170)
+    output, _ = process.communicate(timeout=400)
     assert process.returncode == 0, output
     found = json.loads((folder(config, "study") / "results.json").read_text())
     assert [trial["state"] for trial in found["trials"]] == ["done", "done", "failed"] * 2
@@ -89,11 +89,37 @@ def test_trials_outlive_their_controller_which_another_replaces(config):
     output, _ = third.communicate(timeout=60)
     assert third.returncode == 2 and "another controller runs the sweep" in output
     os.kill(int((trial / "lock").read_text()), signal.SIGKILL)
-    output, _ = second.communicate(timeout=170)
+    output, _ = second.communicate(timeout=400)
     assert second.returncode == 0, output
     assert "trial 0 is started again (exit code 75)" in output
     assert "trial 0 is done" in output
     assert steps() == list(range(1, 2000 + 1))
+
+
+@pytest.mark.slow
+def test_a_trial_that_stopped_at_a_rung_goes_on_from_its_checkpoint(config):
+    space = space_file(
+        config,
+        """loss = Goal("train/loss", "minimize")
+    return Space(
+        {"optimizer.learning_rate": Choice((1e-2, 1e-4))},
+        goals=(loss,),
+        halving=Halving(rungs=(100,), factor=2, goal=loss),
+    )""",
+    )
+    flags = ("--sampler=grid", "--config.data.epochs=400", "--config.checkpoint.interval=1000")
+    process = start(config, space, *flags, name="halving")
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, output
+    said = ("trial 0 stops at rung 1", "trial 1 stops at rung 1", "trial 0 goes on beyond rung 1")
+    assert [line for line in output.splitlines() if "rung 1" in line] == list(said)
+    fast, slow = (folder(config, "halving") / "trials" / number for number in "01")
+    students = [trial / "students" / "knowdist" for trial in (fast, slow)]
+    lines = [(one / "metrics.jsonl").read_text().splitlines() for one in students]
+    assert [json.loads(line)["step"] for line in lines[0]] == list(range(1, 1600 + 1))
+    assert 100 <= len(lines[1]) < 1600 and (students[1] / "checkpoints").is_dir()
+    found = json.loads((folder(config, "halving") / "results.json").read_text())
+    assert [trial["state"] for trial in found["trials"]] == ["done", "stopped at a rung"]
 
 
 def test_the_spaces_of_this_repository_fit_their_configs(monkeypatch, capsys, tmp_path):
