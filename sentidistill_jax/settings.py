@@ -62,7 +62,7 @@ def with_changes(config: Config, changes: Mapping[str, Any]) -> Config:
 
     Raises:
       AttributeError: If there is no such field; KeyError where ml_collections finds that out.
-      ValueError: If a value is of another type than the field, or would replace a section of fields.
+      ValueError: If a value is of another type than the field, or replaces a section of fields.
     """
     config = config.copy_and_resolve_references().lock()
     for name, value in changes.items():
