@@ -61,15 +61,17 @@ def with_changes(config: Config, changes: Mapping[str, Any]) -> Config:
       changes: Dotted name of a field -> value. A mapping replaces a section whose keys are data.
 
     Raises:
-      AttributeError: If there is no such field; KeyError where ml_collections finds that out.
-      ValueError: If a value is of another type than the field, or replaces a section of fields.
+      ValueError: If there is no such field, its values are of another type, or it is a section.
     """
     config = config.copy_and_resolve_references().lock()
     for name, value in changes.items():
         *sections, field = name.split(".")
         holder = config
         for section in sections:
-            holder = holder[section]
+            known = isinstance(holder, type(config)) and section in holder
+            holder = holder[section] if known else {}
+        if not isinstance(holder, type(config)) or field not in holder:
+            raise ValueError(f"the config has no field {name!r}; configs/base.py has them all.")
         if isinstance(value, Mapping):
             if len(holder[field]) and holder[field].convert_dict:
                 raise ValueError(f"{name} is a section of fields; change them one by one.")

@@ -21,13 +21,15 @@ def test_changes_make_a_locked_copy():
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "message"),
+    ("changes", "message"),
     [
-        ({"optimizer.typo": 1}, (AttributeError, KeyError), "typo"),
-        ({"optimizer.learning_rate": "fast"}, ValueError, "learning_rate='fast' does not fit"),
-        ({"optimizer": {"learning_rate": 1.0}}, ValueError, "optimizer is a section of fields"),
+        ({"optimizer.typo": 1}, "no field 'optimizer.typo'"),
+        ({"typo.learning_rate": 1}, "no field 'typo.learning_rate'"),
+        ({"seed.learning_rate": 1}, "no field 'seed.learning_rate'"),
+        ({"optimizer.learning_rate": "fast"}, "learning_rate='fast' does not fit"),
+        ({"optimizer": {"learning_rate": 1.0}}, "optimizer is a section of fields"),
     ],
 )
-def test_what_does_not_fit_is_refused(changes, error, message):
-    with pytest.raises(error, match=message):
+def test_what_does_not_fit_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
         with_changes(base.get_config(), changes)
