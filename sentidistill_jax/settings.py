@@ -79,5 +79,6 @@ def with_changes(config: Config, changes: Mapping[str, Any]) -> Config:
         try:
             holder[field] = value
         except TypeError as error:
-            raise ValueError(f"{name}={value!r} does not fit: {error}.") from error
+            wanted = type(holder[field]).__name__
+            raise ValueError(f"{name}={value!r} must be of type {wanted}.") from error
     return config

@@ -26,7 +26,7 @@ def test_changes_make_a_locked_copy():
         ({"optimizer.typo": 1}, "no field 'optimizer.typo'"),
         ({"typo.learning_rate": 1}, "no field 'typo.learning_rate'"),
         ({"seed.learning_rate": 1}, "no field 'seed.learning_rate'"),
-        ({"optimizer.learning_rate": "fast"}, "learning_rate='fast' does not fit"),
+        ({"optimizer.learning_rate": "fast"}, "learning_rate='fast' must be of type float"),
         ({"optimizer": {"learning_rate": 1.0}}, "optimizer is a section of fields"),
     ],
 )

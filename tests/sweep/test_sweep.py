@@ -136,7 +136,10 @@ def test_the_spaces_of_this_repository_fit_their_configs(monkeypatch, capsys, tm
         ('Space({"optimizer.learning_rat": Uniform(0, 1)})', "no field 'optimizer.learning_rat'"),
         ('Space({"seed": Choice((0,))})', "eval/mean_f1 decides, but no step watches it"),
         ('Study({"a": Variant({"data": {"epochs": 1}})}, "a")', "data is a section of fields"),
-        ('Study({"a": Variant({"data.epochs": "two"})}, "a")', "data.epochs='two' does not fit"),
+        (
+            'Study({"a": Variant({"data.epochs": "two"})}, "a")',
+            "data.epochs='two' must be of type int",
+        ),
         ("None", "must have a function get_space"),
     ],
 )
