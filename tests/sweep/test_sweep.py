@@ -64,6 +64,37 @@ def test_a_study_compares_arms_and_goes_on_after_a_failure(config):
 
 
 @pytest.mark.slow
+def test_arms_start_from_one_student_that_is_trained_once(config):
+    space = space_file(
+        config,
+        """first = Step("train", "first", changes={"name": "first"})
+    return Study(
+        arms={
+            "slow": Variant({"train:optimizer.learning_rate": 1e-4}),
+            "fast": Variant({"train:optimizer.learning_rate": 1e-2}),
+        },
+        control="slow",
+        seeds=(0,),
+        steps=(first, Step("train", changes={"student.source": "students/first"})),
+        goals=(Goal("train/loss", "minimize"),),
+    )""",
+    )
+    process = start(config, space, "--workers=2", name="shared")
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, output
+    (shared,) = (folder(config, "shared") / "shared").iterdir()
+    trials = [folder(config, "shared") / "trials" / number for number in "01"]
+    for trial in trials:
+        assert (trial / "students" / "first").resolve() == (shared / "students" / "first").resolve()
+    made_from = [
+        json.loads((trial / "students" / "knowdist" / "made_from.json").read_text())
+        for trial in trials
+    ]
+    assert made_from[0]["initial"] == made_from[1]["initial"] != ""
+    assert [one["optimizer"]["learning_rate"] for one in made_from] == [1e-4, 1e-2]
+
+
+@pytest.mark.slow
 def test_trials_outlive_their_controller_which_another_replaces(config):
     space = space_file(
         config,
