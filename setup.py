@@ -18,6 +18,8 @@ BASELINES = ["scikit-learn>=1.5"]
 DEMO = ["matplotlib>=3.9", *BASELINES]
 # Speaks to OpenAI-compatible servers: teachers and baselines that run elsewhere.
 ENDPOINT = ["openai>=2.0"]
+# Chooses and remembers the trials of a sweep.
+SWEEP = ["optuna>=5.0"]
 
 setup(
     name="sentidistill-jax",
@@ -61,9 +63,11 @@ setup(
         "baselines": BASELINES,
         "launch": ["pyyaml>=6.0"],
         "endpoint": ENDPOINT,
+        "sweep": SWEEP,
         "dev": [
             *DEMO,
             *ENDPOINT,
+            *SWEEP,
             "beartype>=0.20",  # checks the shapes in annotations during the tests
             "hypothesis>=6.100",
             "ipykernel>=6.29",

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -61,3 +62,34 @@ def take_whole(student: Config, source: str) -> None:
         refit_sequences=0,
     )
     student.slice.update(dict.fromkeys(student.slice, 0))
+
+
+def with_changes(config: Config, changes: Mapping[str, Any]) -> Config:
+    """A locked copy of a config with other values of some fields.
+
+    Args:
+      config: See configs/base.py.
+      changes: Dotted name of a field -> value. A mapping replaces a section whose keys are data.
+
+    Raises:
+      ValueError: If there is no such field, its values are of another type, or it is a section.
+    """
+    config = config.copy_and_resolve_references().lock()
+    for name, value in changes.items():
+        *sections, field = name.split(".")
+        holder = config
+        for section in sections:
+            known = isinstance(holder, type(config)) and section in holder
+            holder = holder[section] if known else {}
+        if not isinstance(holder, type(config)) or field not in holder:
+            raise ValueError(f"the config has no field {name!r}; configs/base.py has them all.")
+        if isinstance(value, Mapping):
+            if len(holder[field]) and holder[field].convert_dict:
+                raise ValueError(f"{name} is a section of fields; change them one by one.")
+            value = type(config)(dict(value), convert_dict=False)
+        try:
+            holder[field] = value
+        except TypeError as error:
+            wanted = type(holder[field]).__name__
+            raise ValueError(f"{name}={value!r} must be of type {wanted}.") from error
+    return config

@@ -25,7 +25,7 @@ LAYERS = (
     ("corpus", "evaluation", "data", "models"),
     ("inference", "export", "datasets", "endpoint"),
     ("teacher", "training", "reporting"),
-    ("planner",),
+    ("planner", "sweep"),
     ("stages",),
     ("cli",),
 )

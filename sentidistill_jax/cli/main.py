@@ -31,6 +31,7 @@ VERBS = {
     "teach": "prompts to the teacher's answers and its cached distributions",
     "train": "teacher cache to student",
     "evaluate": "F1 on held-out texts and SentiBench",
+    "sweep": "many students from one teacher cache, searched or planned",
     "plan": "memory, traffic and time on a TPU topology, without having it",
     "export": "student to a Hugging Face directory",
     "predict": "label texts with a student",
@@ -40,7 +41,7 @@ VERBS = {
 # Those that may be one of several processes of a job.
 _DISTRIBUTED = ("corpus", "teach", "train", "evaluate", "export")
 # Those that run nothing on a device; `plan` compiles for devices that are not here.
-_WITHOUT_DEVICE = ("plan", "report")
+_WITHOUT_DEVICE = ("plan", "report", "sweep")
 # Where a process of a job reads its number; process 0 does the other verbs, the rest nothing.
 _PROCESS_NUMBERS = ("SENTIDISTILL_PROCESS_ID", "SLURM_PROCID")
 
