@@ -21,6 +21,8 @@ LAYERS = (
         "compilation_cache",
         "distributed",
         "cpu_workarounds",
+        "growing_file",
+        "text_rows",
     ),
     ("corpus", "evaluation", "data", "models"),
     ("inference", "export", "datasets", "endpoint"),

@@ -70,6 +70,10 @@ def test_what_one_process_does_alone_the_others_leave_to_it(tmp_path, monkeypatc
         (["export", "--model=gpt", "--output=x", "--dtype=int8"], ("int8", "float32|bfloat16")),
         (["predict", "--model=nowhere", "--text=x"], ("nowhere", "no directory")),
         (["predict", "--model=nowhere", "--text=x", "--task=dance"], ("dance", "sentiment")),
+        (["predict", "--model=x", "--input=setup.py"], ("--input and --output", "both")),
+        (["predict", "--model=x", "--input=x.csv", "--output=y.csv"], ("x.csv", "not found")),
+        (["predict", "--model=x", "--input=setup.py", "--output=y.csv"], ("setup.py", ".jsonl")),
+        (["predict", "--model=x", "--input=x.csv", "--output=y.pdf"], ("y.pdf", ".jsonl or .csv")),
     ],
 )
 def test_one_sentence_and_exit_code_2(arguments, words, tmp_path, capsys):

@@ -23,7 +23,6 @@ from sentidistill_jax.models.load import load_model, load_tokenizer, tokenizer_f
 from sentidistill_jax.settings import Config, take_whole
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.stages import corpus, evaluate
-from sentidistill_jax.stages.predict import predict
 from sentidistill_jax.stages.teach import teach
 from sentidistill_jax.stages.train import train_student
 from sentidistill_jax.teacher import annotate as annotation
@@ -553,24 +552,3 @@ class TestEvaluate:
         with pytest.raises(ValueError, match="nothing to score.*set SENTIBENCH_DIR or add"):
             evaluate.evaluate_student("before", config, workdir)
         assert not workdir.evaluation("before").exists()
-
-
-class TestPredict:
-    def test_shares_of_the_labels_add_up_and_the_likeliest_is_named(self, model_directory, workdir):
-        lines = list(predict(str(model_directory), workdir, TEXTS[:2], task="sentiment"))
-        assert [line["text"] for line in lines] == list(TEXTS[:2])
-        for line in lines:
-            assert set(line["probs"]) == set(icldist.TASKS["sentiment"].labels)
-            assert sum(line["probs"].values()) == pytest.approx(1, abs=1e-3)
-            assert line["probs"][line["label"]] == max(line["probs"].values())
-
-    @pytest.mark.parametrize(
-        ("texts", "task", "message"),
-        [
-            (TEXTS, "aspect", "task='aspect' must be one of"),
-            ((), "sentiment", "there is no text to label"),
-        ],
-    )
-    def test_what_cannot_be_labelled_is_refused(self, workdir, texts, task, message):
-        with pytest.raises(ValueError, match=message):
-            next(predict("nowhere", workdir, texts, task=task))
