@@ -52,6 +52,7 @@ setup(
         "transformers>=5.0",
     ],
     extras_require={
+        "pyarrow>=15",
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda12]"],
         "demo": DEMO,

