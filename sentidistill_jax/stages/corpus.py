@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from sentidistill_jax.artifact import Artifact, file_fingerprint, write_json
 from sentidistill_jax.corpus.build import build_icldist, build_knowdist, distillation_texts
+from sentidistill_jax.corpus.definition_files import load_definitions
 from sentidistill_jax.corpus.definitions import definitions_fingerprint
 from sentidistill_jax.corpus.icldist import TASKS
 from sentidistill_jax.corpus.intake import load_user_texts
@@ -104,6 +105,7 @@ def annotate(
       workdir: Holds the texts, and gets the annotations.
       load_teacher: Gives the teacher of the config if it is there already.
     """
+    load_definitions(config.tasks.files, config.perspectives.files)
     teacher = TeacherSettings.from_section(config.teacher.to_dict())
     journal = workdir.annotations / "journal.jsonl"
     load = load_teacher or (lambda: teacher.load(config.mesh, journal))
@@ -182,6 +184,7 @@ def build_prompts(config: Config, workdir: Workdir) -> None:
     texts_path = workdir.texts / "train.jsonl"
     annotations_path = workdir.annotations / "annotations.jsonl"
     check_stage(config)
+    load_definitions(config.tasks.files, config.perspectives.files)
     artifact = Artifact(
         workdir.prompts(config.stage),
         {

@@ -9,6 +9,7 @@ import numpy as np
 
 from sentidistill_jax import __version__
 from sentidistill_jax.artifact import Artifact, file_fingerprint
+from sentidistill_jax.corpus.definition_files import load_definitions
 from sentidistill_jax.corpus.icldist import TASKS, build_prompt
 from sentidistill_jax.corpus.records import read_records
 from sentidistill_jax.corpus.sampling import draw_texts
@@ -51,6 +52,7 @@ def evaluate_teacher(
       workdir: Holds the held-out texts and the teacher's annotations.
       load_teacher: Gives the teacher of the config if it is there already.
     """
+    load_definitions(config.tasks.files, config.perspectives.files)
     teacher = TeacherSettings.from_section(config.teacher.to_dict())
     journal = workdir.annotations / "journal.jsonl"
     load = load_teacher or (lambda: teacher.load(config.mesh, journal))
@@ -99,6 +101,7 @@ def evaluate_student(
       workdir: Holds the held-out texts and the training texts.
       source: A model as it stands, of which nothing is cut, instead of `student.source`.
     """
+    load_definitions(config.tasks.files, config.perspectives.files)
     config = config.copy_and_resolve_references()
     student = config.student
     if source is not None:
@@ -161,6 +164,7 @@ def evaluate_endpoint(name: str, config: Config, workdir: Workdir) -> None:
       ValueError: If the config names no server.
       EndpointError: If the server fails for good; run again, only what is missing is asked.
     """
+    load_definitions(config.tasks.files, config.perspectives.files)
     teacher = TeacherSettings.from_section(config.teacher.to_dict())
     if teacher.endpoint is None:
         raise ValueError(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sentidistill_jax.artifact import Artifact, file_fingerprint, write_json
+from sentidistill_jax.corpus.definition_files import load_definitions
 from sentidistill_jax.distributed import on_process_zero
 from sentidistill_jax.evaluation.protocols import DevelopmentScorer
 from sentidistill_jax.export import export
@@ -32,6 +33,7 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
     Raises:
       ArtifactMismatchError: If a run of that name was begun with other settings or another cache.
     """
+    load_definitions(config.tasks.files, config.perspectives.files)
     mesh = make_mesh(config.mesh)
     check_batch_size(TrainSettings.of(config), mesh)
     directory = workdir.student(config.name)
