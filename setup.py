@@ -24,9 +24,17 @@ setup(
     long_description=(ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["sentidistill_jax", "sentidistill_jax.*"]),
+    packages=[
+        *find_packages(include=["sentidistill_jax", "sentidistill_jax.*"]),
+        "sentidistill_jax.configs",
+        "sentidistill_jax.launch",
+    ],
+    # Beside the package in the repository, where they are read and edited; inside it where it is
+    # installed.
+    package_dir={"sentidistill_jax.configs": "configs", "sentidistill_jax.launch": "launch"},
     package_data={
         "sentidistill_jax": ["py.typed"],
+        "sentidistill_jax.launch": ["Dockerfile", "set_up.sh"],
         "sentidistill_jax.reporting": ["templates/*"],
     },
     python_requires=">=3.11",
@@ -44,6 +52,7 @@ setup(
         "numpy>=2.0",
         "optax>=0.2.6",
         "orbax-checkpoint>=0.11.30",
+        "pyarrow>=15",
         "safetensors>=0.5",
         "tensorboardX>=2.6",
         "tensorflow-datasets>=4.9.8",
@@ -52,7 +61,6 @@ setup(
         "transformers>=5.0",
     ],
     extras_require={
-        "pyarrow>=15",
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda12]"],
         "demo": DEMO,

@@ -2,9 +2,7 @@
 
 import dataclasses
 import importlib
-import itertools
 import os
-import pathlib
 import re
 import sys
 import traceback
@@ -13,6 +11,7 @@ from collections.abc import Callable, Sequence
 from absl import flags
 
 from sentidistill_jax import __version__
+from sentidistill_jax.config_files import with_config_file
 from sentidistill_jax.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -68,10 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     module = importlib.import_module(f"sentidistill_jax.cli.verbs.{name}")
-    # ml_collections looks for --config.FIELD in sys.argv, whoever called.
-    sys.argv = [f"sentidistill {name}", *rest]
     values = flags.FlagValues()
     try:
+        rest = with_config_file(rest)
+        # ml_collections looks for --config.FIELD in sys.argv, whoever called.
+        sys.argv = [f"sentidistill {name}", *rest]
         module.VERB.define_flags(values)
         if any(word in ("-h", "--help") for word in rest):
             flags_help = values.get_help(include_special_flags=False)
@@ -140,7 +140,7 @@ def _overview() -> str:
     lines = [f"  {name:<10}{purpose}" for name, purpose in VERBS.items()]
     return "\n".join(
         [
-            "sentidistill VERB --config=configs/NAME.py --config.FIELD=VALUE --workdir=DIR",
+            "sentidistill VERB --config=NAME --config.FIELD=VALUE --workdir=DIR",
             "",
             *lines,
             "",
@@ -152,11 +152,6 @@ def _overview() -> str:
 def _parse(
     values: flags.FlagValues, words: str | None, name: str, arguments: Sequence[str]
 ) -> None:
-    for word, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
-        flag, _, value = word.partition("=") if "=" in word else (word, "", following)
-        path = value.split(":")[0]
-        if flag == "--config" and path and not pathlib.Path(path).is_file():
-            raise FileNotFoundError(f"config file {path!r} not found; see the folder configs/.")
     left = values([f"sentidistill {name}", *arguments])[1:]
     if left and words is not None:
         given = getattr(values, words) if values[words].present else []
