@@ -154,6 +154,7 @@ def get_config(arguments: str = "") -> ConfigDict:
     # What is minimised.
     config.objective = ConfigDict()
     config.objective.name = "knowdist"  # icldist adds the KL over label words at answers
+    # forward_kl, reverse_kl, jsd, skew_forward_kl, skew_reverse_kl or tvd
     config.objective.divergence = "forward_kl"
     config.objective.alpha = 0.5  # 0: the teacher's text alone
     config.objective.alpha_schedule = ()  # (fraction of the run, alpha) points to go through

@@ -34,6 +34,9 @@ VERBS = {
     "report": "scores of one or more runs to a table, a plot and a page",
     "demo": "the whole story on a laptop: both stages, before and after",
 }
+_FIELDS = (
+    "configs/base.py has them all; the config demo, which holds three runs, is for the verb demo."
+)
 # Those that may be one of several processes of a job.
 _DISTRIBUTED = ("corpus", "teach", "train", "evaluate", "export")
 # Those that run nothing on a device; `plan` compiles for devices that are not here.
@@ -169,11 +172,13 @@ def _one_sentence(error: Exception) -> str:
     # A misspelt config field arrives as KeyError or AttributeError with its name, quoted, and
     # perhaps a second line of advice.
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if "has no attribute 'get_config'" in text:
+        return "the config file has no function get_config; configs/knowdist.py shows one."
     field, _, advice = text.partition("\n")
     field = field.strip(" \"'")
     if isinstance(error, AttributeError | KeyError) and field.isidentifier():
         meant = re.match(r'Did you mean "(\w+)"', advice)
-        hint = f"did you mean {meant[1]!r}?" if meant else "configs/base.py has them all."
+        hint = f"did you mean {meant[1]!r}?" if meant else _FIELDS
         return f"the config has no field {field!r}; {hint}"
     required = re.match(r"flag --(\w+)=None: .* must have a value other than None", text)
     if required:
