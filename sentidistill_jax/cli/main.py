@@ -169,8 +169,10 @@ def _from_config(error: Exception) -> bool:
 
 
 def _one_sentence(error: Exception) -> str:
-    # A misspelt config field arrives as KeyError or AttributeError with its name, quoted, and
-    # perhaps a second line of advice.
+    # A misspelt config field arrives as KeyError or AttributeError, or one in the other, with its
+    # name, quoted, and perhaps a second line of advice.
+    if isinstance(error, AttributeError) and error.args and isinstance(error.args[0], KeyError):
+        error = error.args[0]
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if "has no attribute 'get_config'" in text:
         return "the config file has no function get_config; configs/knowdist.py shows one."

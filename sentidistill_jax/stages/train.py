@@ -33,9 +33,9 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
     Raises:
       ArtifactMismatchError: If a run of that name was begun with other settings or another cache.
     """
-    load_definitions(config.tasks.files, config.perspectives.files)
     mesh = make_mesh(config.mesh)
     check_batch_size(TrainSettings.of(config), mesh)
+    load_definitions(config.tasks.files, config.perspectives.files)
     directory = workdir.student(config.name)
     config = config.copy_and_resolve_references()
     weights = dict(sorted((config.data.caches.to_dict() or {config.stage: 1.0}).items()))

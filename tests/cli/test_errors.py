@@ -38,7 +38,10 @@ def test_what_one_process_does_alone_the_others_leave_to_it(tmp_path, monkeypatc
         (["train", "--config", "configs/absent.py"], ("configs/absent.py", "not found")),
         (["train", "--config=configs/demo.py"], ("no field 'mesh'", "configs/base.py", "demo")),
         (["train", "--config=README.md"], ("README.md:", "no Python config")),
-        (["train", CONFIG, "--config.optimizer.learning_rat=1"], ("learning_rat", "learning_rate")),
+        (
+            ["train", CONFIG, "--config.optimizer.learning_rat=1"],
+            ("'learning_rat'; did you mean 'learning_rate'?",),
+        ),
         (["train", "--config=knowdits"], ("'knowdits'", "not found", "one of base, demo, icldist")),
         (["train", "--config=sentidistill_jax/errors.py"], ("no function get_config",)),
         (["train", CONFIG, "--config.nothing.here=1"], ("no field 'nothing'", "configs/base.py")),
