@@ -101,8 +101,8 @@ def load_user_texts(
 ) -> UserTexts:
     """Reads, cleans, deduplicates and splits the texts of all sources.
 
-    What is in memory at a time: 16 bytes of every text, and the texts that may be kept; a source
-    with a cap holds twice that many, or twice `_RESERVE`.
+    What is in memory at a time: a hash of every text, some 100 bytes, and the texts that may be
+    kept, of a source with a cap at most four times as many, or twice `_RESERVE`.
 
     Args:
       sources: As of `sources.parse_sources`. Of equal texts on one side of the split the first
