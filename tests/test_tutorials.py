@@ -25,8 +25,9 @@ PAGE = (pathlib.Path(__file__).parents[1] / "docs" / "tutorials" / "own-data.md"
 FILES = dict(re.findall(r"([\w-]+\.\w+):\n\n```\w+\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
 COMMANDS = [
     shlex.split(line)
-    for block in re.findall(r"^```\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     for line in block.replace("\\\n", " ").splitlines()
+    if not language
 ]
 # A teacher of bytes, and as little as it can be asked.
 SMALL = (
