@@ -142,15 +142,15 @@ def read_tfds(source: str, columns: Collection[str]) -> Iterator[Row]:
     name, _, split = source.rpartition("/")
     try:
         is_folder = pathlib.Path(name).is_dir()
-        builder = tfds.builder_from_directory(name) if is_folder else tfds.builder(name)
-        rows: Any = builder.as_data_source(split)
+        builder: Any = tfds.builder_from_directory(name) if is_folder else tfds.builder(name)
+        rows = builder.as_data_source(split)
     # Its own exceptions have no common base, and some of them are ImportErrors.
     except Exception as error:
         raise ValueError(
             f"tfds:{source} cannot be read ({' '.join(str(error).split())[:200]}); expected"
             " tfds:NAME/SPLIT of a data set prepared with --file_format=array_record."
         ) from error
-    features: Any = builder.info.features
+    features = builder.info.features
     check_columns(f"tfds:{source}", columns, sorted(features))
     for start in range(0, len(rows), _BATCH):
         for row in rows.__getitems__(range(start, min(start + _BATCH, len(rows)))):
