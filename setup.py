@@ -28,10 +28,18 @@ setup(
     long_description=(ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["sentidistill_jax", "sentidistill_jax.*"]),
+    packages=[
+        *find_packages(include=["sentidistill_jax", "sentidistill_jax.*"]),
+        "sentidistill_jax.configs",
+        "sentidistill_jax.launch",
+    ],
+    # Beside the package in the repository, where they are read and edited; inside it where it is
+    # installed.
+    package_dir={"sentidistill_jax.configs": "configs", "sentidistill_jax.launch": "launch"},
     package_data={
         "sentidistill_jax": ["py.typed"],
         "sentidistill_jax.corpus": ["*.toml"],
+        "sentidistill_jax.launch": ["Dockerfile", "set_up.sh"],
         "sentidistill_jax.reporting": ["templates/*"],
     },
     python_requires=">=3.11",
@@ -49,6 +57,7 @@ setup(
         "numpy>=2.0",
         "optax>=0.2.6",
         "orbax-checkpoint>=0.11.30",
+        "pyarrow>=15",
         "safetensors>=0.5",
         "tensorboardX>=2.6",
         "tensorflow-datasets>=4.9.8",

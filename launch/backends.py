@@ -6,8 +6,8 @@ A backend is one module, or any object, that follows `Backend`, and one entry in
 import argparse
 from typing import Protocol
 
-from launch import jobset, local, slurm, tpuvm
-from launch.job import Job
+from . import jobset, local, slurm, tpuvm
+from .job import Job
 
 
 class Backend(Protocol):

@@ -10,9 +10,10 @@ from typing import Any
 
 import yaml
 
-from launch.job import GPUS, GRACE_SECONDS, GpuNodes, Job
 from sentidistill_jax.errors import EXIT_USAGE
 from sentidistill_jax.planner.topology import Topology
+
+from .job import GPUS, GRACE_SECONDS, GpuNodes, Job
 
 _PORT = 8476
 

@@ -15,8 +15,9 @@ import threading
 import time
 from typing import IO
 
-from launch.job import Job, LocalProcesses
 from sentidistill_jax.errors import EXIT_RESTART
+
+from .job import Job, LocalProcesses
 
 _END_SECONDS = 60  # that the others have to notice the end of one, and to save, before a SIGKILL
 

@@ -8,8 +8,9 @@ import argparse
 import shlex
 import subprocess
 
-from launch.job import GRACE_SECONDS, GpuNodes, Job
 from sentidistill_jax.errors import EXIT_RESTART
+
+from .job import GRACE_SECONDS, GpuNodes, Job
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

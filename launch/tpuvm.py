@@ -8,9 +8,10 @@ import argparse
 import shlex
 import subprocess
 
-from launch.job import GRACE_SECONDS, Job
 from sentidistill_jax.errors import EXIT_USAGE
 from sentidistill_jax.planner.topology import Topology
+
+from .job import GRACE_SECONDS, Job
 
 _END = "REMOTE"  # of what runs on every host, in the script
 

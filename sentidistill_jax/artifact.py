@@ -15,6 +15,11 @@ SCHEMA_VERSION = 1
 _LOCK = ".lock"
 # Lock file -> held open by this process; the system lets go of it when the process ends, however.
 _locks: dict[pathlib.Path, IO[str]] = {}
+# Folder of a working directory -> the verb that makes what is in it.
+_MADE_BY = {
+    "texts": "corpus", "annotations": "corpus", "corpus": "corpus", "cache": "teach",
+    "students": "train", "evaluation": "evaluate",
+}  # fmt: skip
 
 
 class ArtifactMismatchError(ValueError):
@@ -34,7 +39,9 @@ def file_fingerprint(path: pathlib.Path) -> str:
       FileNotFoundError: If the stage that makes the file has not run.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} not found; run the stage that makes it first.")
+        verbs = (_MADE_BY.get(part) for part in reversed(path.parts))
+        verb = next(filter(None, verbs), "corpus")
+        raise FileNotFoundError(f"{path} not found; run `sentidistill {verb}` first.")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 

@@ -44,9 +44,21 @@ class Workdir:
         return self.root / "evaluation" / _name(name)
 
     def model_source(self, source: str) -> str:
-        """`students/<name>` becomes the trained model's directory; anything else stays as it is."""
+        """`students/<name>` becomes the trained model's directory; anything else stays as it is.
+
+        Raises:
+          FileNotFoundError: If no student of that name is trained; it lists those that are.
+        """
         candidate = self.root / source / "model"
-        return str(candidate) if candidate.is_dir() else source
+        if candidate.is_dir():
+            return str(candidate)
+        if source.startswith("students/") and not pathlib.Path(source).is_dir():
+            trained = sorted(path.parent.name for path in self.root.glob("students/*/model"))
+            names = ", ".join(f"students/{name}" for name in trained) or "none yet"
+            raise FileNotFoundError(
+                f"no trained student {source!r} under {self.root}; there are: {names}."
+            )
+        return source
 
     def student_caches(self, stages: Iterable[str]) -> dict[pathlib.Path, str]:
         """Caches by which a student is cut, and hashes of their manifests.

@@ -121,7 +121,7 @@ class TestFingerprints:
         assert file_fingerprint(one) == file_fingerprint(two) != file_fingerprint(other)
 
     def test_of_a_missing_file_is_an_error_that_says_what_to_do(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match="prompts.jsonl not found; run the stage"):
+        with pytest.raises(FileNotFoundError, match="not found; run `sentidistill corpus`"):
             file_fingerprint(tmp_path / "prompts.jsonl")
 
 
@@ -154,5 +154,7 @@ def test_students_are_found_by_name_and_other_models_by_their_own(tmp_path):
     workdir = Workdir(tmp_path)
     (tmp_path / "students" / "both" / "model").mkdir(parents=True)
     assert workdir.model_source("students/both") == str(workdir.student("both") / "model")
-    for source in ("students/absent", "smollm2-135m-instruct", "/models/llama"):
+    for source in ("smollm2-135m-instruct", "/models/llama"):
         assert workdir.model_source(source) == source
+    with pytest.raises(FileNotFoundError, match=r"'students/bth' .* are: students/both"):
+        workdir.model_source("students/bth")

@@ -8,9 +8,9 @@ import pytest
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from sentidistill_jax.corpus.embedded_sources import EMBEDDED_SOURCES
 from sentidistill_jax.corpus.icldist import TASKS
 from sentidistill_jax.corpus.perspectives import PERSPECTIVES
-from sentidistill_jax.corpus.sources import EMBEDDED_SOURCES
 from sentidistill_jax.inference.sampling import SamplingConfig
 from sentidistill_jax.models.embedded import EMBEDDED
 from sentidistill_jax.models.presets import PRESETS

@@ -12,8 +12,8 @@ from helpers import TINY, assert_answers_the_corpus, random_decoder
 from reciting_model import reciting_model
 
 from sentidistill_jax.cli import main
+from sentidistill_jax.corpus.embedded_sources import VADER_ARCHIVE
 from sentidistill_jax.corpus.records import read_records
-from sentidistill_jax.corpus.sources import VADER_ARCHIVE
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText
 from sentidistill_jax.data.teacher_cache import open_cache
 from sentidistill_jax.export import export

@@ -6,49 +6,28 @@ import sys
 from absl import flags
 from ml_collections import config_flags
 
+from sentidistill_jax.config_files import config_file, make_importable
 from sentidistill_jax.workdir import Workdir
 
 
-def define_config(values: flags.FlagValues, default: str, *, required: bool = True) -> None:
-    """`--config=FILE` with `--config.FIELD=VALUE`, and `--workdir=DIR`.
+def define_config(values: flags.FlagValues, default: str) -> None:
+    """`--config=NAME` or `--config=FILE` with `--config.FIELD=VALUE`, and `--workdir=DIR`.
 
     Args:
       values: Where the flags are defined.
-      default: The config file that is read without --config.
-      required: Without, the config is None where the default file is not found.
-
-    Raises:
-      FileNotFoundError: If the default config is not under the current directory.
+      default: The config that is read without --config.
     """
-    try:
-        load_default(default)
-    except FileNotFoundError:
-        if required:
-            raise
-        default = ""
+    make_importable()
+    root = str(pathlib.Path.cwd())
+    if root not in sys.path:
+        sys.path.insert(0, root)  # for modules of the user's own that a config file imports
     config_flags.DEFINE_config_file(
         "config",
-        default or None,
-        "Config file; see configs/base.py for its fields.",
+        config_file(default),
+        "Config: knowdist, icldist, demo, pod, or a path; configs/base.py explains its fields.",
         flag_values=values,
     )
     define_workdir(values)
-
-
-def load_default(default: str) -> None:
-    """Makes `from configs import base` work wherever the config files lie.
-
-    Raises:
-      FileNotFoundError: If the default config is not under the current directory.
-    """
-    if not pathlib.Path(default).is_file():
-        raise FileNotFoundError(
-            f"{default} not found from {pathlib.Path.cwd()}; run sentidistill in the folder that"
-            " holds configs/."
-        )
-    root = str(pathlib.Path.cwd())
-    if root not in sys.path:
-        sys.path.insert(0, root)
 
 
 def define_workdir(values: flags.FlagValues) -> None:

@@ -2,9 +2,7 @@
 
 import dataclasses
 import importlib
-import itertools
 import os
-import pathlib
 import re
 import sys
 import traceback
@@ -13,6 +11,7 @@ from collections.abc import Callable, Sequence
 from absl import flags
 
 from sentidistill_jax import __version__
+from sentidistill_jax.config_files import with_config_file
 from sentidistill_jax.config_values import check_values
 from sentidistill_jax.errors import (
     EXIT_FAILED,
@@ -38,6 +37,9 @@ VERBS = {
     "report": "scores of one or more runs to a table, a plot and a page",
     "demo": "the whole story on a laptop: both stages, before and after",
 }
+_FIELDS = (
+    "configs/base.py has them all; the config demo, which holds three runs, is for the verb demo."
+)
 # Those that may be one of several processes of a job.
 _DISTRIBUTED = ("corpus", "teach", "train", "evaluate", "export")
 # Those that run nothing on a device; `plan` compiles for devices that are not here.
@@ -71,10 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     module = importlib.import_module(f"sentidistill_jax.cli.verbs.{name}")
-    # ml_collections looks for --config.FIELD in sys.argv, whoever called.
-    sys.argv = [f"sentidistill {name}", *rest]
     values = flags.FlagValues()
     try:
+        rest = with_config_file(rest)
+        # ml_collections looks for --config.FIELD in sys.argv, whoever called.
+        sys.argv = [f"sentidistill {name}", *rest]
         module.VERB.define_flags(values)
         if any(word in ("-h", "--help") for word in rest):
             flags_help = values.get_help(include_special_flags=False)
@@ -147,7 +150,7 @@ def _overview() -> str:
     lines = [f"  {name:<10}{purpose}" for name, purpose in VERBS.items()]
     return "\n".join(
         [
-            "sentidistill VERB --config=configs/NAME.py --config.FIELD=VALUE --workdir=DIR",
+            "sentidistill VERB --config=NAME --config.FIELD=VALUE --workdir=DIR",
             "",
             *lines,
             "",
@@ -159,11 +162,6 @@ def _overview() -> str:
 def _parse(
     values: flags.FlagValues, words: str | None, name: str, arguments: Sequence[str]
 ) -> None:
-    for word, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
-        flag, _, value = word.partition("=") if "=" in word else (word, "", following)
-        path = value.split(":")[0]
-        if flag == "--config" and path and not pathlib.Path(path).is_file():
-            raise FileNotFoundError(f"config file {path!r} not found; see the folder configs/.")
     left = values([f"sentidistill {name}", *arguments])[1:]
     if left and words is not None:
         given = getattr(values, words) if values[words].present else []
@@ -178,14 +176,18 @@ def _from_config(error: Exception) -> bool:
 
 
 def _one_sentence(error: Exception) -> str:
-    # A misspelt config field arrives as KeyError or AttributeError with its name, quoted, and
-    # perhaps a second line of advice.
+    # A misspelt config field arrives as KeyError or AttributeError, or one in the other, with its
+    # name, quoted, and perhaps a second line of advice.
+    if isinstance(error, AttributeError) and error.args and isinstance(error.args[0], KeyError):
+        error = error.args[0]
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if "has no attribute 'get_config'" in text:
+        return "the config file has no function get_config; configs/knowdist.py shows one."
     field, _, advice = text.partition("\n")
     field = field.strip(" \"'")
     if isinstance(error, AttributeError | KeyError) and field.isidentifier():
         meant = re.match(r'Did you mean "(\w+)"', advice)
-        hint = f"did you mean {meant[1]!r}?" if meant else "configs/base.py has them all."
+        hint = f"did you mean {meant[1]!r}?" if meant else _FIELDS
         return f"the config has no field {field!r}; {hint}"
     required = re.match(r"flag --(\w+)=None: .* must have a value other than None", text)
     if required:

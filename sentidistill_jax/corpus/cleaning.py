@@ -66,8 +66,10 @@ def words(text: str) -> list[str]:
     """
     for noise in (_URL, _MENTION, _BRACKET):
         text = noise.sub(" ", text)
-    decomposed = unicodedata.normalize("NFKD", text.replace("\u2019", "'").casefold())
-    letters = "".join(char for char in decomposed if not unicodedata.combining(char))
+    letters = text.casefold()
+    if not letters.isascii():  # most are, and have no accents to take off
+        decomposed = unicodedata.normalize("NFKD", text.replace("\u2019", "'").casefold())
+        letters = "".join(char for char in decomposed if not unicodedata.combining(char))
     joined = _CLITIC.sub(r"\1", letters).replace("'", "")
     return re.findall(r"[^\W_]+", joined)
 

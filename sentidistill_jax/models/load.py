@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -133,8 +134,12 @@ def load_config(source: str) -> ModelConfig:
 def _path(source: str) -> pathlib.Path:
     path = embedded_path(source) if source in EMBEDDED else pathlib.Path(source)
     if not path.is_dir() and path.suffix != ".gguf":
+        is_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", source)
+        advice = "check the path" + (
+            f", or run `hf download {source} --local-dir DIR` and name DIR" if is_hub_id else ""
+        )
         raise FileNotFoundError(
             f"model {source!r} is none of the embedded models {sorted(EMBEDDED)}, no .gguf file"
-            " and no directory; check the path."
+            f" and no directory; {advice}."
         )
     return path

@@ -8,13 +8,16 @@ from dataclasses import asdict
 from sentidistill_jax.artifact import Artifact, file_fingerprint, write_json
 from sentidistill_jax.corpus import healing
 from sentidistill_jax.corpus.build import build_icldist, build_knowdist, distillation_texts
+from sentidistill_jax.corpus.definition_files import load_definitions
 from sentidistill_jax.corpus.definitions import definitions_fingerprint
 from sentidistill_jax.corpus.icldist import TASKS
+from sentidistill_jax.corpus.intake import load_user_texts
 from sentidistill_jax.corpus.leakage import LeakageReport, load_test_sentences
 from sentidistill_jax.corpus.perspectives import PERSPECTIVES
 from sentidistill_jax.corpus.records import Prompt, read_records, write_records
 from sentidistill_jax.corpus.sampling import cap_sources, draw_texts
-from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText, load_user_texts
+from sentidistill_jax.corpus.sources import parse_sources
+from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText
 from sentidistill_jax.distributed import on_process_zero
 from sentidistill_jax.language_model import LanguageModel
 from sentidistill_jax.settings import Config, corpus_name, sentibench_dir
@@ -33,17 +36,29 @@ def prepare_texts(config: Config, workdir: Workdir) -> None:
     )
     if artifact.finished:
         return
+    own_caps = {source.name: source.max for source in parse_sources(config.texts.sources)}
+    caps = config.texts.max_per_source.to_dict() | {name: n for name, n in own_caps.items() if n}
+    key = f"texts/{config.seed}"
     loaded = load_user_texts(
         config.texts.sources,
         pathlib.Path(config.texts.folder),
         held_out_fraction=config.texts.held_out_fraction,
+        min_words=config.texts.min_words,
         max_words=config.texts.max_words,
         long_texts=config.texts.long_texts,
+        max_per_source=caps,
+        max_held_out=config.texts.max_held_out,
+        key=key,
     )
     print(f"texts read:\n{loaded.summary()}")
     test_sentences = load_test_sentences(bench) if bench else {}
     kept, leaks = distillation_texts(loaded.texts, test_sentences)
-    train = cap_sources(kept, config.texts.max_per_source, key=f"texts/{config.seed}")
+    train = cap_sources(kept, caps, key=key)
+    if not train:
+        raise ValueError(
+            f"none of the {len(loaded.texts)} texts is left to distil from; add texts to"
+            " texts.sources, or lower texts.held_out_fraction."
+        )
     artifact.begin()
     write_records(workdir.texts / "train.jsonl", train, UnlabelledText)
     held_out = [text for text in loaded.texts if text.split == "held_out"]
@@ -54,8 +69,8 @@ def prepare_texts(config: Config, workdir: Workdir) -> None:
     )
     artifact.finish(
         {
-            "read": loaded.counts,
-            "truncated": loaded.truncated,
+            "read": {name: count.to_dict() for name, count in loaded.counts.items()},
+            "truncated": {name: count.truncated for name, count in loaded.counts.items()},
             "leaks_dropped": leaks.counts(),
             "guarded_against": sorted(test_sentences),
             "train": Counter(text.source for text in train),
@@ -91,6 +106,7 @@ def annotate(
       workdir: Holds the texts, and gets the annotations.
       load_teacher: Gives the teacher of the config if it is there already.
     """
+    load_definitions(config.tasks.files, config.perspectives.files)
     teacher = TeacherSettings.from_section(config.teacher.to_dict())
     journal = workdir.annotations / "journal.jsonl"
     load = load_teacher or (lambda: teacher.load(config.mesh, journal))
@@ -169,6 +185,7 @@ def build_prompts(config: Config, workdir: Workdir) -> None:
     texts_path = workdir.texts / "train.jsonl"
     annotations_path = workdir.annotations / "annotations.jsonl"
     check_stage(config)
+    load_definitions(config.tasks.files, config.perspectives.files)
     artifact = Artifact(
         workdir.prompts(corpus_name(config)),
         {

@@ -10,15 +10,12 @@ import numpy as np
 
 from sentidistill_jax import __version__
 from sentidistill_jax.artifact import Artifact, file_fingerprint, fingerprint
+from sentidistill_jax.corpus.definition_files import load_definitions
 from sentidistill_jax.corpus.icldist import TASKS, build_prompt
+from sentidistill_jax.corpus.intake import load_user_texts
 from sentidistill_jax.corpus.records import read_records
 from sentidistill_jax.corpus.sampling import draw_texts
-from sentidistill_jax.corpus.user_texts import (
-    UnlabelledText,
-    UserText,
-    load_user_texts,
-    two_class_sets,
-)
+from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText, two_class_sets
 from sentidistill_jax.distributed import is_process_zero, on_process_zero
 from sentidistill_jax.endpoint.journal import Journal
 from sentidistill_jax.endpoint.model import EndpointModel
@@ -68,6 +65,7 @@ def evaluate_teacher(
       workdir: Holds the held-out texts and the teacher's annotations.
       load_teacher: Gives the teacher of the config if it is there already.
     """
+    load_definitions(config.tasks.files, config.perspectives.files)
     teacher = TeacherSettings.from_section(config.teacher.to_dict())
     journal = workdir.annotations / "journal.jsonl"
     load = load_teacher or (lambda: teacher.load(config.mesh, journal))
@@ -115,6 +113,7 @@ def evaluate_student(
       workdir: Holds the held-out texts and the training texts.
       source: A model as it stands, of which nothing is cut, instead of `student.source`.
     """
+    load_definitions(config.tasks.files, config.perspectives.files)
     config = config.copy_and_resolve_references()
     student = config.student
     if source is not None:
@@ -201,6 +200,7 @@ def evaluate_linear(config: Config, workdir: Workdir) -> None:
             config.texts.sources,
             pathlib.Path(config.texts.folder),
             held_out_fraction=config.texts.held_out_fraction,
+            min_words=config.texts.min_words,
             max_words=config.texts.max_words,
             long_texts=config.texts.long_texts,
         )
@@ -229,6 +229,7 @@ def evaluate_endpoint(name: str, config: Config, workdir: Workdir) -> None:
       ValueError: If the config names no server.
       EndpointError: If the server fails for good; run again, only what is missing is asked.
     """
+    load_definitions(config.tasks.files, config.perspectives.files)
     teacher = TeacherSettings.from_section(config.teacher.to_dict())
     if teacher.endpoint is None:
         raise ValueError(

@@ -10,6 +10,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from sentidistill_jax.artifact import Artifact, file_fingerprint, fingerprint
+from sentidistill_jax.corpus.definition_files import load_definitions
 from sentidistill_jax.corpus.records import Prompt, read_records
 from sentidistill_jax.corpus.user_texts import UnlabelledText
 from sentidistill_jax.data.teacher_cache import MODES, TEXT_MODE, CacheManifest, is_whole
@@ -54,6 +55,7 @@ def teach(
         distributions, or no answer is worth learning.
       EndpointError: If a server fails for good, or its key is not in the environment.
     """
+    load_definitions(config.tasks.files, config.perspectives.files)
     teacher = TeacherSettings.from_section(config.teacher.to_dict())
     if teacher.endpoint is not None:
         on_process_zero(_teach_served)(config, workdir, teacher)

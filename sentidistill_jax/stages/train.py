@@ -11,6 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from sentidistill_jax.artifact import Artifact, file_fingerprint, write_json
+from sentidistill_jax.corpus.definition_files import load_definitions
 from sentidistill_jax.data.teacher_cache import CacheMismatchError
 from sentidistill_jax.data.teacher_cache.manifest import differences
 from sentidistill_jax.distributed import on_process_zero
@@ -50,6 +51,7 @@ def train_student(config: Config, workdir: Workdir) -> pathlib.Path:
     """
     mesh = make_mesh(config.mesh)
     check_batch_size(TrainSettings.of(config), mesh)
+    load_definitions(config.tasks.files, config.perspectives.files)
     directory = workdir.student(config.name)
     config = config.copy_and_resolve_references()
     weights = dict(sorted((config.data.caches.to_dict() or {corpus_name(config): 1.0}).items()))

@@ -175,6 +175,8 @@ def train(
     if restored is not None:
         state = dataclasses.replace(restored[0], teacher=state.teacher)
     step = int(state.step)
+    if step and is_process_zero():
+        print(f"{workdir.name}: goes on after step {step} of {workdir}", flush=True)
     speed = _speed(student.decoder, parts.params, settings, mesh)
     reports = _Reports(workdir, batches, settings.log_interval, speed, step)
 

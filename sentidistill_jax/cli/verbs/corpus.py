@@ -11,17 +11,13 @@ from sentidistill_jax.cli.main import Verb
 
 
 def _flags(values: flags.FlagValues) -> None:
-    common.define_config(values, "configs/knowdist.py")
+    common.define_config(values, "knowdist")
 
 
 def _run(values: flags.FlagValues) -> None:
-    from sentidistill_jax.stages import corpus
+    from sentidistill_jax import api
 
-    config, workdir = values.config, common.workdir(values)
-    corpus.check_stage(config)
-    corpus.prepare_texts(config, workdir)
-    corpus.annotate(config, workdir)
-    corpus.build_prompts(config, workdir)
+    api.build_corpus(values.config, values.workdir)
 
 
 VERB = Verb(_flags, _run)

@@ -16,7 +16,7 @@ from sentidistill_jax.cli.main import Verb
 
 
 def _flags(values: flags.FlagValues) -> None:
-    common.define_config(values, "configs/demo.py")
+    common.define_config(values, "demo")
 
 
 def _run(values: flags.FlagValues) -> None:

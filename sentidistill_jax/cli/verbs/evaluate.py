@@ -17,7 +17,7 @@ from sentidistill_jax.evaluation.text_table import FORMATS
 
 
 def _flags(values: flags.FlagValues) -> None:
-    common.define_config(values, "configs/knowdist.py")
+    common.define_config(values, "knowdist")
     flags.DEFINE_string("model", None, "What to score.", required=True, flag_values=values)
     flags.DEFINE_string(
         "name", None, "Name of the scores; by default the model's.", flag_values=values
@@ -30,11 +30,11 @@ def _flags(values: flags.FlagValues) -> None:
 
 
 def _run(values: flags.FlagValues) -> None:
+    from sentidistill_jax import api
     from sentidistill_jax.distributed import is_process_zero
     from sentidistill_jax.reporting.runs import read_scores
     from sentidistill_jax.reporting.tables import table
     from sentidistill_jax.settings import sentibench_dir
-    from sentidistill_jax.stages import evaluate
     from sentidistill_jax.stages.report import against, check_reference
 
     config, workdir = values.config, common.workdir(values)
@@ -47,14 +47,7 @@ def _run(values: flags.FlagValues) -> None:
     if values.against and (values.model, values.against) != ("teacher", "teacher-calibrated"):
         check_reference(workdir, name, values.against)
 
-    if values.model == "teacher":
-        evaluate.evaluate_teacher(config, workdir)
-    elif values.model == "linear":
-        evaluate.evaluate_linear(config, workdir)
-    elif values.model == "endpoint":
-        evaluate.evaluate_endpoint(name, config, workdir)
-    else:
-        evaluate.evaluate_student(name, config, workdir, source=values.model)
+    api.evaluate(config, values.workdir, values.model, name=name)
     if not is_process_zero():
         return
     models = read_scores([workdir.root])

@@ -17,7 +17,7 @@ from sentidistill_jax.cli.main import Verb
 
 
 def _flags(values: flags.FlagValues) -> None:
-    common.define_config(values, "configs/pod.py")
+    common.define_config(values, "pod")
     flags.DEFINE_string(
         "topology",
         None,

@@ -13,11 +13,9 @@ from absl import flags
 from sentidistill_jax.cli import common
 from sentidistill_jax.cli.main import Verb
 
-_CONFIG = "configs/knowdist.py"
-
 
 def _flags(values: flags.FlagValues) -> None:
-    common.define_config(values, _CONFIG, required=False)
+    common.define_config(values, "knowdist")
     flags.DEFINE_string(
         "verify", None, "Cache to read whole: every shard, record, key and checksum.",
         flag_values=values,
@@ -37,11 +35,9 @@ def _run(values: flags.FlagValues) -> None:
         if values.inspect is not None:
             print(inspect_cache(pathlib.Path(values.inspect)))
         return
-    if values.config is None:
-        common.load_default(_CONFIG)  # says what is missing
-    from sentidistill_jax.stages.teach import teach
+    from sentidistill_jax import api
 
-    teach(values.config, common.workdir(values))
+    api.teach(values.config, values.workdir)
 
 
 VERB = Verb(_flags, _run)

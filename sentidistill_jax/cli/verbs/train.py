@@ -12,14 +12,14 @@ from sentidistill_jax.cpu_workarounds import keep_freed_memory
 
 
 def _flags(values: flags.FlagValues) -> None:
-    common.define_config(values, "configs/knowdist.py")
+    common.define_config(values, "knowdist")
 
 
 def _run(values: flags.FlagValues) -> None:
     keep_freed_memory()
-    from sentidistill_jax.stages.train import train_student
+    from sentidistill_jax import api
 
-    print(train_student(values.config, common.workdir(values)))
+    print(api.train(values.config, values.workdir))
 
 
 VERB = Verb(_flags, _run)
