@@ -10,7 +10,7 @@ from sentidistill_jax.artifact import write_json
 from sentidistill_jax.models.hf import write_hf_directory
 from sentidistill_jax.models.load import LoadedModel
 
-_TOKEN_ID = "_token_id"  # what settings end with that name a special token
+_SPECIAL, _TOKEN_ID = ("bos", "eos", "pad"), "_token_id"  # bos_token_id is a setting, and so on
 
 
 def export(
@@ -39,7 +39,8 @@ def export(
     if jax.process_index() == 0:
         shutil.rmtree(temporary, ignore_errors=True)
     settings = generation_config(model)
-    ids = {name: value for name, value in settings.items() if name.endswith(_TOKEN_ID)}
+    # None as well: readers of config.json take ids of their own for those that it leaves out.
+    ids = {f"{name}{_TOKEN_ID}": settings.get(f"{name}{_TOKEN_ID}") for name in _SPECIAL}
     write_hf_directory(model.decoder, temporary, dtype=dtype, fields=ids)
     if jax.process_index() != 0:
         return
@@ -57,8 +58,7 @@ def generation_config(model: LoadedModel) -> dict[str, Any]:
     """What the model's own generation_config.json said, with the ids of its present tokenizer."""
     kept = {name: value for name, value in model.generation.items() if not name.endswith(_TOKEN_ID)}
     ids = {
-        f"{name}_token_id": getattr(model.tokenizer, f"{name}_token_id")
-        for name in ("bos", "eos", "pad")
+        f"{name}{_TOKEN_ID}": getattr(model.tokenizer, f"{name}{_TOKEN_ID}") for name in _SPECIAL
     }
     ends = model.generation.get("eos_token_id")
     if isinstance(ends, list):

@@ -203,7 +203,7 @@ def weight_files(directory: pathlib.Path) -> list[pathlib.Path]:
       ValueError: If the index is malformed, or names files elsewhere.
     """
     index = directory / "model.safetensors.index.json"
-    names = {"model.safetensors"}
+    names: set[Any] = {"model.safetensors"}
     if index.is_file():
         listed = read_json(index).get("weight_map")
         names = set(listed.values()) if isinstance(listed, dict) else {None}

@@ -59,8 +59,8 @@ def table(models: Sequence[ModelScores], format: Format) -> str:
     differ = {name for name in names if len(sizes[name]) > 1}
     head = ["F1, %"]
     for name in names:
-        one_size = sizes[name] and name not in differ
-        head.append(f"{short_name(name)} ({min(sizes[name])})" if one_size else short_name(name))
+        size = "" if name in differ else "".join(f" ({only})" for only in sizes[name])
+        head.append(short_name(name) + size)
     head += [mean if len(benchmarks) == 1 else f"{one.title}, {mean}" for one, mean in means]
     rows = []
 

@@ -300,9 +300,8 @@ class TestModes:
         config.student.source = str(source)
         train_student(config, asked)
         evaluate.evaluate_student("one", config, asked)
-        mesh = make_mesh({}, jax.devices()[:1])
-        tokenizer = load_tokenizer(str(source))
-        export(random_model(mesh, tokenizer, seed=1), source)
+        tokenizer = byte_tokenizer(["positive", "negative"])
+        export(random_model(make_mesh({}, jax.devices()[:1]), tokenizer, seed=1), source)
         with pytest.raises(ArtifactMismatchError, match=r"\(teacher.weights was"):
             teach(config, asked)
         with pytest.raises(ArtifactMismatchError, match=r"\(initial was"):
