@@ -199,7 +199,8 @@ def test_both_stages_in_small_read_the_same_texts_and_labels():
 
 @every_config
 def test_an_unknown_argument_is_an_error_that_lists_the_known_ones(path):
-    known = f"smoke, {', '.join(EMBEDDED)}" if path.stem == "demo" else "smoke"
+    others = {"demo": list(EMBEDDED), "paper": ["knowdist", "icldist"]}
+    known = ", ".join(["smoke", *others.get(path.stem, [])])
     with pytest.raises(flags.Error, match=rf"no argument 'tiny'; it takes {known}\.$"):
         load(path, "tiny")
 

@@ -1,0 +1,56 @@
+"""What a first stage is worth before 256 labels: none, as much plain text, or KnowDist.
+
+sentidistill corpus --config=configs/studies/first_stage.py:healing --workdir=workdir/demo
+sentidistill teach  --config=configs/studies/first_stage.py:healing --workdir=workdir/demo
+sentidistill sweep  --config=configs/studies/first_stage.py --space=configs/studies/first_stage.py \
+    --workers=1 --workdir=workdir/demo
+
+All start from the same cut of the demo's teacher. Plain text is the control that tells what
+KnowDist says of sentiment from what any text repairs: texts of the same sources, about as many scored
+tokens as KnowDist's answers have, the same epochs and rate.
+"""
+
+from typing import Any
+
+from configs import _arguments, demo
+from sentidistill_jax.sweep.space import Goal, Step, Study, Variant
+
+_HERE = "configs/studies/first_stage.py"
+
+
+def get_config(arguments: str = "") -> Any:
+    """The demo's run on few labels; with `healing` or `knowdist` the stage before it."""
+    names = _arguments.parse(arguments, ("healing", "knowdist"))
+    smoke = _arguments.SMOKE if _arguments.SMOKE in names else ""
+    config = demo.get_config(smoke)
+    if "healing" in names:
+        run = config.knowdist
+        run.stage = run.name = "healing"
+        run.healing.max_texts = 700  # 25,000 tokens, as many as KnowDist's answers have
+        run.data.scored_length = 200  # texts are longer than answers
+        return run
+    return config.knowdist if "knowdist" in names else config.icldist_256
+
+
+def get_space() -> Study:
+    """Three arms, three seeds of every stage."""
+    labels = (Step("train"), Step("evaluate"))
+    return Study(
+        arms={
+            "none": Variant({"train:student.source": "students/start"}, labels),
+            "plain text": _after("healing", labels),
+            "KnowDist": _after("knowdist", labels),
+        },
+        control="none",
+        seeds=range(3),
+        goals=tuple(
+            Goal(f"{scores}/held_out/reviews/{measure}")
+            for scores in ("student", "student-calibrated")
+            for measure in ("f1", "auc")
+        ),
+    )
+
+
+def _after(stage: str, labels: tuple[Step, ...]) -> Variant:
+    first = Step("train", stage, config=f"{_HERE}:{stage}")
+    return Variant({"train:student.source": f"students/{stage}"}, (first, *labels))
