@@ -4,7 +4,7 @@ import functools
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
@@ -215,7 +215,7 @@ def _suggest(trial: Trial, name: str, domain: Domain) -> Label:
         case IntUniform(low, high):
             return trial.suggest_int(name, low, high)
         case Choice() | Options():
-            return trial.suggest_categorical(name, list(choices(domain)))
+            return cast(Label, trial.suggest_categorical(name, list(choices(domain))))
         case LogUniform(low, high):
             return trial.suggest_float(name, low, high, log=True)
         case Uniform(low, high):

@@ -239,7 +239,7 @@ class Study:
 def choices(domain: Choice | Options) -> dict[Label, Any]:
     """Label -> value: plain values are their own, others are as Python writes them."""
     if isinstance(domain, Options):
-        return dict(domain.changes)
+        return {name: changes for name, changes in domain.changes.items()}
     return {_label(value): value for value in domain.values}
 
 
