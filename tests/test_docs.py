@@ -16,7 +16,7 @@ from sentidistill_jax.cli.main import VERBS
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "sentidistill_jax"
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Files whose comments and docstrings name others.
 COMMENTED = [
     ROOT / "setup.py", ROOT / "Makefile", *sorted((ROOT / "launch").glob("*")),

@@ -12,7 +12,7 @@ import numpy as np
 from sentidistill_jax.corpus.records import read_records
 from sentidistill_jax.corpus.sampling import draw_texts
 from sentidistill_jax.corpus.user_texts import UnlabelledText
-from sentidistill_jax.export import export, export_classifier
+from sentidistill_jax.export import export, export_classifier, export_gguf
 from sentidistill_jax.inference.label_chat import with_label_chat
 from sentidistill_jax.inference.label_prompts import (
     FILE,
@@ -65,7 +65,8 @@ def export_student(
     """
     if output.exists():
         raise ValueError(f"output={str(output)!r} exists already; choose another or remove it.")
-    float_dtype("dtype", dtype)
+    if form != "gguf":
+        float_dtype("dtype", dtype)
     path = workdir.model_source(source)
     stored = load_label_prompts(pathlib.Path(path))
     prompts = stored or known_label_prompts()
@@ -92,6 +93,9 @@ def export_student(
     if form == "classifier":
         parts = prompts[task].parts
         export_classifier(model, output, prompt=parts, labels=labels, dtype=dtype, files=files)
+    elif form == "gguf":
+        license = {"general.license": origin.license} if origin.license else {}
+        export_gguf(model, output, dtype=dtype, about=license)
     else:
         if trained_here or stored:
             files[FILE] = label_prompts_file(prompts)

@@ -2,7 +2,8 @@
 
 --format=transformers writes a Hugging Face directory that transformers, vLLM and `sentidistill
 predict` take, with the prompts it was trained on, its chat template and its model card;
---format=classifier one that transformers.pipeline("text-classification") takes, for one --task.
+--format=classifier one that transformers.pipeline("text-classification") takes, for one --task;
+--format=gguf a file that llama.cpp takes.
 """
 
 import pathlib
@@ -22,11 +23,12 @@ def _flags(values: flags.FlagValues) -> None:
     )  # fmt: skip
     flags.DEFINE_string("output", None, "What to write.", required=True, flag_values=values)
     flags.DEFINE_enum(
-        "format", "transformers", ["transformers", "classifier"], "Form of the output.",
+        "format", "transformers", ["transformers", "classifier", "gguf"], "Form of the output.",
         flag_values=values,
     )  # fmt: skip
     flags.DEFINE_enum(
-        "dtype", "float32", ["float32", "bfloat16"], "Dtype of the weights.",
+        "dtype", "float32", ["float32", "bfloat16", "float16", "q8_0"],
+        "Dtype of the weights; the last two, of which q8_0 has 8 bits, in GGUF files only.",
         flag_values=values,
     )  # fmt: skip
     flags.DEFINE_string(
