@@ -141,7 +141,7 @@ def test_texts_become_a_student_that_predicts(tmp_path, texts, models, capsys, m
     predictions = []
     for model in ("students/both", str(exported)):
         text = "--text=A quiet treasure."
-        assert main(["predict", workdir, f"--model={model}", text]) == 0
+        assert main(["predict", workdir, f"--model={model}", text, "--nocalibrate"]) == 0
         predictions.append(json.loads(capsys.readouterr().out))
     assert predictions[0] == predictions[1]
     assert predictions[0]["label"] in ("positive", "negative")

@@ -32,8 +32,8 @@ VERBS = {
     "evaluate": "F1 on held-out texts and SentiBench",
     "sweep": "many students from one teacher cache, searched or planned",
     "plan": "memory, traffic and time on a TPU topology, without having it",
-    "export": "student to a Hugging Face directory",
-    "predict": "label texts with a student",
+    "export": "student to a form that other programs serve",
+    "predict": "label a file of texts with a student",
     "report": "scores of one or more runs to a table, a plot and a page",
     "demo": "the whole story on a laptop: both stages, before and after",
 }

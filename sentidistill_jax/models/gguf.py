@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from sentidistill_jax.models.config_files import config_from_gguf
 
-_ROPE_FACTORS = "rope_freqs.weight"
+ROPE_FACTORS = "rope_freqs.weight"
 
 
 def _unpermute(weight: np.ndarray, heads: int) -> np.ndarray:
@@ -45,7 +45,7 @@ class GGUFFile:
                 f"{path} is not a whole GGUF file ({error}); copy it again."
             ) from error
         self._tensors = {tensor.name: tensor for tensor in reader.tensors}
-        factors = self._tensors.pop(_ROPE_FACTORS, None)
+        factors = self._tensors.pop(ROPE_FACTORS, None)
         self.fields: dict[str, Any] = {
             name: field.contents() for name, field in reader.fields.items()
         }
@@ -119,7 +119,8 @@ def _pattern(digits: str, contractions: str) -> str:
 
 
 _ANY_CASE = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_BYTE_LEVEL: Mapping[str, Sequence[pre_tokenizers.PreTokenizer]] = {
+BYTE_LEVEL: Mapping[str, Sequence[pre_tokenizers.PreTokenizer]] = {
+    "gpt-2": (pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),),
     "smollm": (
         pre_tokenizers.Digits(individual_digits=True),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
@@ -145,8 +146,8 @@ def build_tokenizer(fields: Mapping[str, Any]) -> PreTrainedTokenizerFast:
       ValueError: If it is of a kind that is not rebuilt here.
     """
     model, pre = fields.get("tokenizer.ggml.model", ""), fields.get("tokenizer.ggml.pre", "")
-    if model == "gpt2" and pre in _BYTE_LEVEL:
-        backend = _byte_level(fields, _BYTE_LEVEL[pre])
+    if model == "gpt2" and pre in BYTE_LEVEL:
+        backend = _byte_level(fields, BYTE_LEVEL[pre])
         if pre == "qwen2":
             backend.normalizer = normalizers.NFC()  # type: ignore[assignment]
     elif model == "llama":
@@ -154,7 +155,7 @@ def build_tokenizer(fields: Mapping[str, Any]) -> PreTrainedTokenizerFast:
     else:
         raise ValueError(
             f"the GGUF file has tokenizer {(model, pre)}, expected ('llama', any) or 'gpt2' with"
-            f" one of {sorted(_BYTE_LEVEL)}; choose another model."
+            f" one of {sorted(BYTE_LEVEL)}; choose another model."
         )
     _add_tokens(backend, fields)
     tokens = fields["tokenizer.ggml.tokens"]

@@ -91,13 +91,34 @@ class Labeller:
             predictions.append({"label": labels[int(row.argmax())], "probs": probs})
         return predictions
 
+    def predict(self, texts: Sequence[str]) -> Iterator[Prediction]:
+        """Yields in the order of the texts `text` and what `label` says of it."""
+        for start in range(0, len(texts), _BLOCK):
+            block = texts[start : start + _BLOCK]
+            for text, prediction in zip(block, self.label(block), strict=True):
+                yield {"text": text, **prediction}
 
-def predict(labeller: Labeller, texts: Sequence[str]) -> Iterator[Prediction]:
-    """Yields in the order of the texts `text` and what `Labeller.label` says of it."""
-    for start in range(0, len(texts), _BLOCK):
-        block = texts[start : start + _BLOCK]
-        for text, prediction in zip(block, labeller.label(block), strict=True):
-            yield {"text": text, **prediction}
+
+def predict(
+    source: str, workdir: Workdir, texts: Sequence[str], *, task: str, **options: Any
+) -> Iterator[Prediction]:
+    """Yields in the order of the texts `text` and what `Labeller.label` says of it.
+
+    Args:
+      source: `students/NAME`, or any model that can be loaded.
+      workdir: Where the student was trained.
+      texts: At least one.
+      task: One of the model's label tasks.
+      **options: Further arguments of `Labeller.load`.
+
+    Raises:
+      ValueError: If there is no such task, or no text.
+    """
+    if not texts:
+        raise ValueError(
+            "there is no text to label; pass --text, --input or lines on standard input."
+        )
+    yield from Labeller.load(source, workdir, task, **options).predict(texts)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,18 +4,12 @@ llama.cpp multiplies 4-bit weights with activations rounded to 8 bits; the teach
 dequantised weights in float32. So the two agree, but not to the last digit.
 """
 
-import contextlib
-import os
-import pathlib
 import signal
-import socket
-import subprocess
-import time
-import urllib.request
 
 import jax
 import numpy as np
 import pytest
+from llama_server import free_port, llama_server, server_python
 
 from sentidistill_jax.corpus import icldist
 from sentidistill_jax.corpus.records import Prompt
@@ -40,7 +34,6 @@ from sentidistill_jax.teacher.served_answers import ServedAnswers
 
 pytestmark = [pytest.mark.server, pytest.mark.smollm2]
 
-ROOT = pathlib.Path(__file__).parents[2]
 TEXTS = [
     "A warm, witty film with a big heart.",
     "Dull, loud and far too long.",
@@ -50,53 +43,24 @@ TEXTS = [
     "It is a film about dogs.",
 ]
 TOP_K = 20
+MODEL = "smollm2-135m-instruct"
 
 
 @pytest.fixture(scope="module")
 def python():
-    """An interpreter that has a server's package; see CONTRIBUTING.md."""
-    found = os.environ.get("LLAMA_SERVER_PYTHON", str(ROOT / ".venv-server" / "bin" / "python"))
-    if not pathlib.Path(found).is_file():
-        pytest.skip(
-            f"no llama.cpp server at {found}; run `make server`, or set LLAMA_SERVER_PYTHON"
-        )
-    return found
-
-
-@contextlib.contextmanager
-def llama_server(python, port, log):
-    """A running server; killed rather than asked to stop, as the world does."""
-    script = str(pathlib.Path(__file__).with_name("serve_llama.py"))
-    model = str(embedded_path("smollm2-135m-instruct"))
-    with open(log, "ab") as output:
-        process = subprocess.Popen(
-            [python, script, model, str(port)], stdout=output, stderr=subprocess.STDOUT
-        )
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            with contextlib.suppress(OSError):
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=5):
-                    break
-            assert process.poll() is None, pathlib.Path(log).read_text(errors="replace")[-2000:]
-            assert time.monotonic() < deadline, "the server does not come up"
-            time.sleep(0.2)
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+    return server_python()
 
 
 @pytest.fixture(scope="module")
 def port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+    return free_port()
 
 
 @pytest.fixture(scope="module")
 def settings(python, port, tmp_path_factory):
-    with llama_server(python, port, tmp_path_factory.mktemp("server") / "log"):
+    with llama_server(
+        python, embedded_path(MODEL), port, tmp_path_factory.mktemp("server") / "log"
+    ):
         yield EndpointSettings(
             f"http://127.0.0.1:{port}/v1", api_key_env="", concurrency=2, top_logprobs=TOP_K
         )
@@ -105,7 +69,7 @@ def settings(python, port, tmp_path_factory):
 @pytest.fixture(scope="module")
 def model():
     mesh = make_mesh({}, jax.devices()[:1])
-    loaded = load_model("smollm2-135m-instruct", mesh)
+    loaded = load_model(MODEL, mesh)
     return LocalModel.on_mesh(loaded, mesh, tokens_per_batch=1024)
 
 
@@ -273,9 +237,7 @@ def test_the_cache_is_the_in_process_teachers(settings, model, tmp_path):
 
 def test_a_server_that_is_killed_midway_costs_nothing(python, port, model, settings, tmp_path):
     del settings  # the other server has a port of its own
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        other = free.getsockname()[1]
+    other = free_port()
     where = EndpointSettings(
         f"http://127.0.0.1:{other}/v1", model="smollm2", api_key_env="", concurrency=1, retries=0
     )
@@ -283,7 +245,7 @@ def test_a_server_that_is_killed_midway_costs_nothing(python, port, model, setti
     requests = [Request(f"{i}. {r.prompt}", 24) for i, r in enumerate(requests)]
     with Journal(tmp_path / "journal.jsonl") as journal:
         endpoint = Endpoint(where, journal)
-        with llama_server(python, other, tmp_path / "log") as process:
+        with llama_server(python, embedded_path(MODEL), other, tmp_path / "log") as process:
             append = journal.append
 
             def append_and_kill(key, answer):
@@ -297,7 +259,7 @@ def test_a_server_that_is_killed_midway_costs_nothing(python, port, model, setti
                 endpoint.ask(requests)
     with Journal(tmp_path / "journal.jsonl") as journal:
         assert len(journal) == 3
-        with llama_server(python, other, tmp_path / "log"):
+        with llama_server(python, embedded_path(MODEL), other, tmp_path / "log"):
             answers = Endpoint(where, journal).answers(requests)
         assert len(journal) == len(requests)
     assert all(answer.text for answer in answers)

@@ -15,7 +15,7 @@ from sentidistill_jax.export import export
 from sentidistill_jax.inference.label_prompts import (
     LabelPrompt,
     known_label_prompts,
-    save_label_prompts,
+    label_prompts_file,
 )
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.stages import predict as stage
@@ -52,7 +52,7 @@ def test_every_prompt_is_that_of_the_corpus():
 
 
 def test_shares_of_the_labels_add_up_and_the_likeliest_is_named(labeller):
-    lines = list(predict(labeller, TEXTS))
+    lines = list(labeller.predict(TEXTS))
     assert [line["text"] for line in lines] == TEXTS
     for line in lines:
         assert set(line["probs"]) == set(LABELS)
@@ -68,12 +68,12 @@ def test_a_model_brings_its_own_tasks_and_what_is_known_of_its_bias(model_direct
     mine = LabelPrompt(
         "Post: {text}\nMood:", ("up", "down"), (" positive", " negative"), (0.7, -0.7)
     )
-    save_label_prompts({"mood": mine}, folder)
+    (folder / "label_prompts.json").write_text(label_prompts_file({"mood": mine}))
     probs = {}
     for calibrate in (True, False):
         own = Labeller.load(str(folder), Workdir(tmp_path), "mood", calibrate=calibrate)
         assert own.prompt == mine
-        shares = [list(line["probs"].values()) for line in predict(own, TEXTS)]
+        shares = [list(line["probs"].values()) for line in own.predict(TEXTS)]
         probs[calibrate] = np.array(shares)
     odds = {name: np.log(value[:, 0] / value[:, 1]) for name, value in probs.items()}
     np.testing.assert_allclose(odds[True] - odds[False], 1.4, atol=0.01)
@@ -82,6 +82,18 @@ def test_a_model_brings_its_own_tasks_and_what_is_known_of_its_bias(model_direct
     (folder / "label_prompts.json").write_text('{"schema_version": 9}')
     with pytest.raises(ValueError, match="schema_version=9, expected 1"):
         Labeller.load(str(folder), Workdir(tmp_path), "mood")
+
+
+@pytest.mark.parametrize(
+    ("texts", "task", "message"),
+    [
+        (TEXTS, "aspect", "task='aspect' must be one of"),
+        ((), "sentiment", "there is no text to label"),
+    ],
+)
+def test_what_cannot_be_labelled_is_refused(tmp_path, texts, task, message):
+    with pytest.raises(ValueError, match=message):
+        next(predict("nowhere", Workdir(tmp_path), texts, task=task))
 
 
 def write_rows(path):
@@ -98,7 +110,7 @@ def test_a_row_without_a_label_says_why_and_costs_nothing_else(labeller, tmp_pat
     assert [line["line"] for line in lines] == [1, 2, 3, 4, 5, 6, 7]
     assert "not JSON" in lines[1]["error"] and "has room for" in lines[2]["error"]
     good = [line for line in lines if "error" not in line]
-    expected = list(predict(labeller, TEXTS))
+    expected = list(labeller.predict(TEXTS))
     assert [{k: v for k, v in line.items() if k != "line"} for line in good] == expected
     assert (summary.rows, summary.without_label) == (7, 2)
     assert "line 2: not JSON" in str(summary) and "line 3: a prompt of" in str(summary)

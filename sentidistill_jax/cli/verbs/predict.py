@@ -4,6 +4,7 @@ A file (--input) is labelled row by row into another (--output). Without one, te
 (may be repeated) or from standard input, one a line, and each becomes a JSON line.
 """
 
+import functools
 import json
 import pathlib
 import sys
@@ -57,26 +58,17 @@ def _run(values: flags.FlagValues) -> None:
         raise ValueError("--input and --output go together; pass both or neither.")
     if values.input is not None and values.text:
         raise ValueError("--text and --input are two sources of texts; pass one of them.")
-    texts = values.text
-    if values.input is None and not texts:
-        texts = [line.strip() for line in sys.stdin if line.strip()]
-        if not texts:
-            raise ValueError(
-                "there is no text to label; pass --text, --input or lines on standard input."
-            )
     from sentidistill_jax.stages import predict
 
-    def load() -> predict.Labeller:
-        return predict.Labeller.load(
-            values.model, common.workdir(values), values.task, calibrate=values.calibrate,
-            dtype=values.dtype,
-        )  # fmt: skip
-
+    workdir = common.workdir(values)
+    options = {"task": values.task, "calibrate": values.calibrate, "dtype": values.dtype}
     if values.input is not None:
+        load = functools.partial(predict.Labeller.load, values.model, workdir, **options)
         files = pathlib.Path(values.input), pathlib.Path(values.output)
         print(predict.predict_file(load, *files, column=values.column), file=sys.stderr)
         return
-    for prediction in predict.predict(load(), texts):
+    texts = values.text or [line.strip() for line in sys.stdin if line.strip()]
+    for prediction in predict.predict(values.model, workdir, texts, **options):
         print(json.dumps(prediction))
 
 

@@ -90,6 +90,7 @@ def test_an_export_that_fails_leaves_the_older_one(model, tmp_path):
     with pytest.raises(ValueError, match="dtype='int8' must be one of"):
         export(model, directory, dtype="int8")
     assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]
 
 
 def test_what_the_source_said_about_generation_stays(model, mesh, tmp_path):
@@ -107,6 +108,15 @@ def test_what_the_source_said_about_generation_stays(model, mesh, tmp_path):
     assert set(settings.stop_ids) == {3, 5, model.tokenizer.eos_token_id} - {None}
 
 
+def test_others_may_read_it_and_config_knows_the_special_tokens(model, tmp_path):
+    directory = tmp_path / "student"
+    export(model, directory)
+    assert directory.stat().st_mode & 0o777 == 0o755
+    assert {file.stat().st_mode & 0o777 for file in directory.iterdir()} == {0o644}
+    config = json.loads((directory / "config.json").read_text())
+    assert config["pad_token_id"] == model.tokenizer.pad_token_id
+
+
 def test_a_card_is_written_beside_the_weights(model, tmp_path):
-    export(model, tmp_path / "student", card="# A student\n")
+    export(model, tmp_path / "student", files={"README.md": "# A student\n"})
     assert (tmp_path / "student" / "README.md").read_text() == "# A student\n"
