@@ -10,10 +10,10 @@ or behind a server (docs/endpoints.md), where a chat gives text and no distribut
     --config.teacher.endpoint.base_url=http://HOST:8000/v1
     --config.teacher.endpoint.api=chat --config.objective.alpha=0
 
-Name the user texts with `--config.texts.sources`: the authors' come from Amazon, Yelp, films, tweets
-and tweets on politics. What is known of their settings says so below; the paper's own could not be
-read in full, and the rest is ours. It was never run at this size: `sentidistill plan` says what it
-needs, and `smoke` runs the same stages with the embedded teacher.
+Name the user texts with `--config.texts.sources`: the authors' come from Amazon, Yelp, films,
+tweets and tweets on politics. What is known of their settings says so below; the paper's own could
+not be read in full, and the rest is ours. It was never run at this size: `sentidistill plan` says
+what it needs, and `smoke` runs the same stages with the embedded teacher.
 """
 
 from typing import Any

@@ -6,8 +6,8 @@ sentidistill sweep  --config=configs/studies/first_stage.py --space=configs/stud
     --workers=1 --workdir=workdir/demo
 
 All start from the same cut of the demo's teacher. Plain text is the control that tells what
-KnowDist says of sentiment from what any text repairs: texts of the same sources, about as many scored
-tokens as KnowDist's answers have, the same epochs and rate.
+KnowDist says of sentiment from what any text repairs: texts of the same sources, about as many
+scored tokens as KnowDist's answers have, the same epochs and rate.
 """
 
 from typing import Any

@@ -91,7 +91,7 @@ def refit(
             jax.device_get(in_batch(state, layer, *one, equations=equations))
             for one in zip(x, targets, batches, strict=True)
         ]
-        return [np.sum(part, axis=0, dtype=np.float64) for part in zip(*parts, strict=True)]
+        return [np.asarray(sum(part), np.float64) for part in zip(*parts, strict=True)]
 
     with jax.set_mesh(mesh):
         x, targets = map(
