@@ -9,6 +9,7 @@ from typing import Any
 import gguf
 import jax
 import numpy as np
+from gguf import GGMLQuantizationType, LlamaFileType
 
 from sentidistill_jax.export.gguf_tokenizer import tokenizer_fields
 from sentidistill_jax.models.config import ModelConfig
@@ -18,12 +19,11 @@ from sentidistill_jax.models.hf import hf_tensors
 from sentidistill_jax.models.load import LoadedModel
 from sentidistill_jax.models.rope import frequencies
 
-_Type, _FileType = gguf.GGMLQuantizationType, gguf.LlamaFileType
 _TYPES = {
-    "float32": (_Type.F32, _FileType.ALL_F32),
-    "float16": (_Type.F16, _FileType.MOSTLY_F16),
-    "bfloat16": (_Type.BF16, _FileType.MOSTLY_BF16),
-    "q8_0": (_Type.Q8_0, _FileType.MOSTLY_Q8_0),
+    "float32": (GGMLQuantizationType.F32, LlamaFileType.ALL_F32),
+    "float16": (GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16),
+    "bfloat16": (GGMLQuantizationType.BF16, LlamaFileType.MOSTLY_BF16),
+    "q8_0": (GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
 }
 
 
@@ -164,12 +164,12 @@ def _as_stored(name: str, tensor: np.ndarray, config: ModelConfig) -> np.ndarray
     return tensor
 
 
-def _stored_type(tensor: np.ndarray, wanted: _Type) -> _Type:
+def _stored_type(tensor: np.ndarray, wanted: GGMLQuantizationType) -> GGMLQuantizationType:
     """Vectors stay float32; rows that are no multiple of a block of 8-bit weights are float16."""
     if tensor.ndim == 1:
-        return _Type.F32
+        return GGMLQuantizationType.F32
     block, _ = gguf.GGML_QUANT_SIZES[wanted]
-    return wanted if tensor.shape[-1] % block == 0 else _Type.F16
+    return wanted if tensor.shape[-1] % block == 0 else GGMLQuantizationType.F16
 
 
 def _add(writer: gguf.GGUFWriter, name: str, value: Any) -> None:

@@ -1,6 +1,7 @@
 """A classifier reads the prompt around any text, and scores labels with the model's own rows."""
 
 import json
+from typing import Any
 
 import jax
 import numpy as np
@@ -74,7 +75,7 @@ def test_its_head_is_the_models_rows_and_all_else_is_the_model(directory, model,
 def test_a_pipeline_says_what_the_model_says(directory, model, mesh):
     pytest.importorskip("torch", reason="needs torch, which the project does without")
     texts = ["A warm film.", "Dull, loud and far too long!", "12 dogs", "é"]
-    ask = transformers.pipeline("text-classification", model=str(directory), top_k=None)
+    ask: Any = transformers.pipeline("text-classification", model=str(directory), top_k=None)
     prompts = [text.join(PROMPT) for text in texts]
     scores = LocalModel.on_mesh(model, mesh).label_logprobs(prompts, list(WORDS.values()))
     expected = np.exp(scores - np.logaddexp.reduce(scores, axis=1, keepdims=True))

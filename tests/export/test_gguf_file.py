@@ -23,7 +23,6 @@ from sentidistill_jax.models.hf import hf_tensors
 from sentidistill_jax.models.load import load_model
 from sentidistill_jax.models.presets import PRESETS
 from sentidistill_jax.sharding import make_mesh
-from sentidistill_jax.training.student import Cut, cut_student
 
 GEMMA3 = dataclasses.replace(
     PRESETS["tiny-gemma3"], num_layers=6, sliding_layers=every_nth_is_global(6, 6)
@@ -140,13 +139,11 @@ def test_a_sentencepiece_tokenizer_is_read_back():
 
 @pytest.mark.server
 @pytest.mark.smollm2
-@pytest.mark.parametrize("dtype", ["float16", "q8_0"])
-def test_llama_cpp_writes_what_we_write(dtype, mesh, tmp_path):
+def test_llama_cpp_writes_what_we_write(mesh, tmp_path):
     """Greedy answers to plain prompts, and to messages of which each names its task."""
     python, port, path = server_python(), free_port(), tmp_path / "student.gguf"
-    teacher = load_model("smollm2-135m-instruct", mesh)
-    student = cut_student(teacher, Cut(layers=tuple(range(10))), [], mesh)
-    export_gguf(with_label_chat(student, known_label_prompts(), "sentiment"), path, dtype=dtype)
+    loaded = load_model("smollm2-135m-instruct", mesh)
+    export_gguf(with_label_chat(loaded, known_label_prompts(), "sentiment"), path, dtype="float16")
     ours = LocalModel.on_mesh(load_model(str(path), mesh), mesh)  # with its rounded weights
     prompts = [f"{text} In other words, this is" for text in TEXTS]
     asked = [(task, text) for task in ("sentiment", "emotion") for text in TEXTS]
