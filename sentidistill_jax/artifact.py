@@ -7,14 +7,14 @@ import os
 import pathlib
 import socket
 from collections.abc import Mapping
-from typing import IO, Any
+from typing import Any
 
 from sentidistill_jax import __version__
 
 SCHEMA_VERSION = 1
 _LOCK = ".lock"
-# Lock file -> held open by this process; the system lets go of it when the process ends, however.
-_locks: dict[pathlib.Path, IO[str]] = {}
+# Lock file -> its descriptor; the system lets go of the lock when the process ends, however.
+_locks: dict[pathlib.Path, int] = {}
 # Folder of a working directory -> the verb that makes what is in it.
 _MADE_BY = {
     "texts": "corpus", "annotations": "corpus", "corpus": "corpus", "cache": "teach",
@@ -127,31 +127,29 @@ def _lock(directory: pathlib.Path) -> None:
     path = directory.resolve() / _LOCK
     if path in _locks:
         return
-    file = path.open("a+")
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        file.seek(0)
-        holder = file.read() or "another process"
-        file.close()
+        holder = os.read(lock, 1000).decode(errors="replace") or "another process"
+        os.close(lock)
         raise BlockingIOError(
             f"{directory} is being written by {holder}; wait until it has ended, or stop it."
         ) from error
     except OSError:  # a file system without locks
-        file.close()
+        os.close(lock)
         return
-    if not os.fstat(file.fileno()).st_nlink:  # its holder finished while this one opened it
-        file.close()
+    if not os.fstat(lock).st_nlink:  # its holder finished while this one opened it
+        os.close(lock)
         return _lock(directory)
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}")
-    file.flush()
-    _locks[path] = file
+    os.ftruncate(lock, 0)
+    os.write(lock, f"process {os.getpid()} on {socket.gethostname()}".encode())
+    _locks[path] = lock
 
 
 def _unlock(directory: pathlib.Path) -> None:
     path = directory.resolve() / _LOCK
-    file = _locks.pop(path, None)
-    if file is not None:
+    lock = _locks.pop(path, None)
+    if lock is not None:
         path.unlink(missing_ok=True)
-        file.close()
+        os.close(lock)
