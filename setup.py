@@ -31,11 +31,18 @@ setup(
     packages=[
         *find_packages(include=["sentidistill_jax", "sentidistill_jax.*"]),
         "sentidistill_jax.configs",
+        "sentidistill_jax.configs.studies",
+        "sentidistill_jax.configs.sweeps",
         "sentidistill_jax.launch",
     ],
     # Beside the package in the repository, where they are read and edited; inside it where it is
     # installed.
-    package_dir={"sentidistill_jax.configs": "configs", "sentidistill_jax.launch": "launch"},
+    package_dir={
+        "sentidistill_jax.configs": "configs",
+        "sentidistill_jax.configs.studies": "configs/studies",
+        "sentidistill_jax.configs.sweeps": "configs/sweeps",
+        "sentidistill_jax.launch": "launch",
+    },
     package_data={
         "sentidistill_jax": ["py.typed"],
         "sentidistill_jax.corpus": ["*.toml"],

@@ -62,7 +62,7 @@ def test_every_block_is_a_file_or_a_command():
     ]
 
 
-@pytest.mark.usefixtures("one_device", "definitions_of_files", "compilation_cache")
+@pytest.mark.usefixtures("one_device", "definitions_of_files")
 def test_own_data_from_files_to_scores(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SENTIBENCH_DIR", raising=False)

@@ -76,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     values = flags.FlagValues()
     try:
         rest = with_config_file(rest)
-        # ml_collections looks for --config.FIELD in sys.argv, whoever called.
+        # ml_collections executes a file in the module that the one before it has left.
+        sys.modules.pop("config_config", None)
+        # It looks for --config.FIELD in sys.argv, whoever called.
         sys.argv = [f"sentidistill {name}", *rest]
         module.VERB.define_flags(values)
         if any(word in ("-h", "--help") for word in rest):

@@ -66,7 +66,7 @@ def test_what_one_process_does_alone_the_others_leave_to_it(tmp_path, monkeypatc
         (["train", CONFIG, "stray"], ("stray", "--name=value")),
         (["corpus", CONFIG, "--config.stage=both"], ("stage='both'", "'icldist', 'knowdist'")),
         (["corpus", CONFIG, "--config.texts.held_out_fraction=2.0"], ("=2.0", "between 0 and 1")),
-        (["corpus", CONFIG, "--config.texts.sources=poems"], ("'poems'", ".jsonl file")),
+        (["corpus", CONFIG, "--config.texts.sources=poems"], ("'poems'", ".jsonl")),
         (["corpus", CONFIG, "--config.texts.folder=nowhere"], ("nowhere", "run the set-up")),
         (["corpus", CONFIG, "--config.texts.sentibench_dir=nowhere"], ("nowhere", "not found")),
         (["teach", CONFIG], ("prompts.jsonl not found", "run `sentidistill corpus`")),
