@@ -1,5 +1,7 @@
 """Configs with other values."""
 
+from typing import Any
+
 import pytest
 
 from configs import base
@@ -7,7 +9,7 @@ from sentidistill_jax.settings import with_changes
 
 
 def test_changes_make_a_locked_copy():
-    config = base.get_config()
+    config: Any = base.get_config()
     changed = with_changes(
         config,
         {"optimizer.learning_rate": 1e-5, "student.layers": [0, 3], "data.caches": {"icldist": 2}},
