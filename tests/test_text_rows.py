@@ -49,7 +49,7 @@ def test_each_row_is_a_text_or_says_why_not(name, compressed, tmp_path):
     [
         ("a.pdf", b"", r"a\.pdf' must be one of \.txt, \.jsonl, \.csv"),
         ("a.csv", b"id,text\n1,x\n", r"no column 'body' in the header \['id', 'text'\]"),
-        ("a.txt.gz", gzip.compress(b"Good film.\n" * 99)[:-9], "not a whole gzip file"),
+        ("a.txt.gz", gzip.compress(b"Good film.\n" * 99, mtime=0)[:-9], "not a whole gzip file"),
         ("a.txt.gz", b"Good film.\n", "not a whole gzip file"),
     ],
 )
