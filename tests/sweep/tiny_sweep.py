@@ -8,6 +8,7 @@ import sys
 import jax
 from helpers import byte_tokenizer, random_cache, random_model
 
+from configs import base
 from sentidistill_jax.artifact import fingerprint, write_json
 from sentidistill_jax.corpus.records import write_records
 from sentidistill_jax.corpus.user_texts import UserText
@@ -48,7 +49,9 @@ def write_workdir(root: pathlib.Path) -> pathlib.Path:
         chat_template_fingerprint=fingerprint(tokenizer.chat_template),
         config={"teacher": {"source": str(model)}},
     )
-    write_json(cache / "manifest.json", {"counts": 4})
+    settings = base.get_config()
+    made_from = {"generation": settings.generation.to_dict(), "cache": settings.cache.to_dict()}
+    write_json(cache / "manifest.json", {"counts": 4, "made_from": made_from})
     texts = [
         UserText(f"out{i}", "movie", f"Text {i}.", "held_out", label)
         for i, label in enumerate(("positive", "negative") * 2)
