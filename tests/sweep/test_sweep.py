@@ -101,7 +101,7 @@ def test_trials_outlive_their_controller_which_another_replaces(config):
         'return Space({"optimizer.learning_rate": LogUniform(1e-4, 1e-2)},'
         ' goals=(Goal("train/loss", "minimize"),))',
     )
-    flags = ("--trials=1", "--config.data.epochs=500", "--config.checkpoint.interval=200")
+    flags = ("--trials=1", "--config.data.epochs=1500", "--config.checkpoint.interval=200")
     trial = folder(config, "kills") / "trials" / "0"
     metrics = trial / "students" / "knowdist" / "metrics.jsonl"
 
@@ -124,7 +124,7 @@ def test_trials_outlive_their_controller_which_another_replaces(config):
     assert second.returncode == 0, output
     assert "trial 0 is started again (exit code 75)" in output
     assert "trial 0 is done" in output
-    assert steps() == list(range(1, 2000 + 1))
+    assert steps() == list(range(1, 6000 + 1))
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import jax
 from helpers import byte_tokenizer, random_cache, random_model
@@ -49,7 +50,7 @@ def write_workdir(root: pathlib.Path) -> pathlib.Path:
         chat_template_fingerprint=fingerprint(tokenizer.chat_template),
         config={"teacher": {"source": str(model)}},
     )
-    settings = base.get_config()
+    settings: Any = base.get_config()
     made_from = {"generation": settings.generation.to_dict(), "cache": settings.cache.to_dict()}
     write_json(cache / "manifest.json", {"counts": 4, "made_from": made_from})
     texts = [
