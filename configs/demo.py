@@ -9,8 +9,8 @@ Ordinary configs that share texts, labels, corpora and starts:
   `small_knowdist`).
 
 `--config=configs/demo.py:gemma3-270m` names another embedded teacher; the students are cut from it.
-docs/experiments.md has what was measured. `smoke` runs the same story on sixteen reviews;
-`gemma3-270m,smoke` does so with Gemma.
+It has not been run to its end yet; docs/experiments.md has an earlier demo's figures. `smoke` runs
+the same story on sixteen reviews; `gemma3-270m,smoke` does so with Gemma.
 """
 
 from typing import Any
