@@ -44,6 +44,7 @@ def test_rules_are_of_fields_that_there_are():
     for name in RULES:
         value = config
         for part in name.split("."):
+            assert part in value, name
             value = value[part]
 
 

@@ -71,7 +71,7 @@ def test_a_tied_head_that_is_stored_a_second_time_is_read_once(mesh, tmp_path):
 
 def _load(directory, mesh, **changes):
     config, tensors = read_hf_directory(directory)
-    load_decoder(config, {**tensors, **changes}, mesh)
+    return load_decoder(config, {**tensors, **changes}, mesh)
 
 
 def test_a_missing_tensor_is_named(directory, mesh):
@@ -127,10 +127,13 @@ def test_a_malformed_index_and_one_that_leaves_its_directory_are_refused(directo
 
 def test_frequencies_that_llama_2_files_store_are_passed_over(directory, mesh):
     file = weight_files(directory)[0]
+    before = jax.tree.leaves(nnx.state(_load(directory, mesh)))
     frequencies = np.ones(4, np.float32)
     tensors = {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": frequencies for i in range(2)}
     save_file(load_file(file) | tensors, file)
-    _load(directory, mesh)
+    after = jax.tree.leaves(nnx.state(_load(directory, mesh)))
+    assert before and len(before) == len(after)
+    assert all(map(np.array_equal, before, after))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
