@@ -100,12 +100,17 @@ def get_config(arguments: str = "") -> ConfigDict:
     # few_shot: the teacher reads demonstrations and answers in one line. chat: it is asked through
     # its chat template and may answer at length; then set generation.max_new_tokens to some 256.
     config.knowdist.style = "few_shot"
+    # Faults for which an answer is kept all the same, such as ("misquote",); to tell what the
+    # filters are worth. Faults: sentidistill_jax/teacher/filters.py.
+    config.knowdist.tolerate = ()
 
     # ICLDist prompts.
     config.icldist = ConfigDict()
     config.icldist.num_prompts = 1600  # in all
     # Task -> weight; {}: all tasks whose answers are computed, written or annotated, alike.
     config.icldist.tasks = ConfigDict(dict(), convert_dict=False)
+    # Tasks that the mixture goes without, to tell what the others teach of them.
+    config.icldist.leave_out = ()
     # Share of bare prompts: zero-shot sentiment without an instruction, as the evaluation asks.
     # With many of them a student learns the question of its test and little about tasks.
     config.icldist.bare_fraction = 0.25

@@ -109,8 +109,14 @@ RULES: Mapping[str, Rule] = {
     "knowdist.per_text": _whole(1),
     "knowdist.perspectives": _of_names(_FROM_0),
     "knowdist.style": _one_of("few_shot", "chat"),
+    "knowdist.tolerate": _each(
+        _one_of(
+            "loop", "cut_off", "refusal", "copy", "misquote", "demonstration", "wrong_sentiment"
+        )
+    ),  # fmt: skip
     "icldist.num_prompts": _whole(1),
     "icldist.tasks": _of_names(_FROM_0),
+    "icldist.leave_out": _each(_NAME),
     "icldist.bare_fraction": _SHARE,
     "icldist.teacher_shots": _each(_whole(0), least=1),
     "icldist.student_shots": _each(_whole(0), least=1),

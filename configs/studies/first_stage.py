@@ -1,8 +1,6 @@
 """What a first stage is worth before 256 labels: none, as much plain text, or KnowDist.
 
-sentidistill corpus --config=configs/studies/first_stage.py:healing --workdir=workdir/demo
-sentidistill teach  --config=configs/studies/first_stage.py:healing --workdir=workdir/demo
-sentidistill sweep  --config=configs/studies/first_stage.py --space=configs/studies/first_stage.py \
+sentidistill sweep --config=configs/studies/first_stage.py --space=configs/studies/first_stage.py \
     --workers=1 --workdir=workdir/demo
 
 All start from the same cut of the demo's teacher. Plain text is the control that tells what
@@ -13,9 +11,10 @@ scored tokens as KnowDist's answers have, the same epochs and rate.
 from typing import Any
 
 from configs import _arguments, demo
-from sentidistill_jax.sweep.space import Goal, Step, Study, Variant
+from configs.studies._shared import CORPUS, GOALS, LABELS
+from sentidistill_jax.sweep.space import Step, Study, Variant
 
-_HERE = "configs/studies/first_stage.py"
+_KNOWDIST, _HEALING = f"{__file__}:knowdist", f"{__file__}:healing"
 
 
 def get_config(arguments: str = "") -> Any:
@@ -34,23 +33,21 @@ def get_config(arguments: str = "") -> Any:
 
 def get_space() -> Study:
     """Three arms, three seeds of every stage."""
-    labels = (Step("train"), Step("evaluate"))
+    plain_text = (
+        *(Step(step.verb, f"{step.verb} texts", _HEALING, step.changes) for step in CORPUS),
+        Step("train", "healing", _HEALING),
+    )
     return Study(
         arms={
-            "none": Variant({"train:student.source": "students/start"}, labels),
-            "plain text": _after("healing", labels),
-            "KnowDist": _after("knowdist", labels),
+            "none": Variant({"train:student.source": "students/start"}, LABELS),
+            "plain text": Variant(
+                {"train:student.source": "students/healing"}, (*plain_text, *LABELS)
+            ),
+            "KnowDist": Variant(
+                {"train:student.source": "students/knowdist"},
+                (Step("train", "knowdist", _KNOWDIST), *LABELS),
+            ),
         },
         control="none",
-        seeds=range(3),
-        goals=tuple(
-            Goal(f"{scores}/held_out/reviews/{measure}")
-            for scores in ("student", "student-calibrated")
-            for measure in ("f1", "auc")
-        ),
+        goals=GOALS,
     )
-
-
-def _after(stage: str, labels: tuple[Step, ...]) -> Variant:
-    first = Step("train", stage, config=f"{_HERE}:{stage}")
-    return Variant({"train:student.source": f"students/{stage}"}, (first, *labels))

@@ -11,7 +11,8 @@ same for all seeds.
 from typing import Any
 
 from configs import demo
-from sentidistill_jax.sweep.space import Goal, Step, Study, Variant
+from configs.studies._shared import CORPUS, GOALS, LABELS
+from sentidistill_jax.sweep.space import Study, Variant
 
 _ALL = 1_000_000  # more than there are
 
@@ -23,7 +24,6 @@ def get_config(arguments: str = "") -> Any:
 
 def get_space() -> Study:
     """Two arms, four sizes, five seeds."""
-    once = {"seed": 0}  # one corpus and one cache for all seeds
     return Study(
         arms={
             "ICLDist alone": Variant({"student.source": "students/start"}),
@@ -37,17 +37,8 @@ def get_space() -> Study:
             "all labels": _labels(_ALL, epochs=2),
         },
         seeds=range(5),
-        steps=(
-            Step("corpus", changes=once),
-            Step("teach", changes=once),
-            Step("train"),
-            Step("evaluate"),
-        ),
-        goals=tuple(
-            Goal(f"{scores}/held_out/reviews/{measure}")
-            for scores in ("student", "student-calibrated")
-            for measure in ("f1", "auc")
-        ),
+        steps=(*CORPUS, *LABELS),
+        goals=GOALS,
     )
 
 

@@ -62,6 +62,7 @@ def build_icldist(
     labels: Mapping[str, Mapping[str, str]],
     count: int,
     tasks: Mapping[str, float] | None = None,
+    leave_out: Collection[str] = (),
     bare_fraction: float = 0.25,
     teacher_shots: Sequence[int] = (4, 8),
     student_shots: Sequence[int] = (0, 1, 2, 4),
@@ -82,6 +83,7 @@ def build_icldist(
       labels: Task -> text id -> the teacher's own label. Demonstrations carry these labels too.
       count: Prompts in all, as far as the texts go.
       tasks: Task -> weight in the mixture; by default all that have texts, alike.
+      leave_out: Tasks that there are no prompts of.
       bare_fraction: Share of bare prompts: zero-shot, without an instruction, as the headline
         evaluation asks. Too many of them and the student only ever sees the question of its test.
       teacher_shots: Numbers of demonstrations to choose from.
@@ -96,12 +98,17 @@ def build_icldist(
         part of that of more.
 
     Raises:
-      ValueError: If a task is not known or has no text, a label is none of its task's, or
-        `bare_fraction` is not a share.
+      ValueError: If a task is not known or has no text, a label is none of its task's,
+        `bare_fraction` is not a share, or bare prompts ask for a task that is left out.
     """
     if not 0 <= bare_fraction <= 1:
         raise ValueError(f"bare_fraction={bare_fraction} must lie between 0 and 1.")
-    _check_names("task", [*(tasks or ()), *labels], icldist.TASKS)
+    if bare_fraction and "sentiment" in leave_out:
+        raise ValueError(
+            f"icldist.leave_out={sorted(leave_out)} and icldist.bare_fraction={bare_fraction}"
+            " contradict each other: bare prompts ask for the sentiment; set bare_fraction=0."
+        )
+    _check_names("task", [*(tasks or ()), *labels, *leave_out], icldist.TASKS)
     for task, label_of in labels.items():
         _check_names(f"{task} label", set(label_of.values()), icldist.TASKS[task].labels)
     if max_labels:
@@ -114,9 +121,13 @@ def build_icldist(
     pool = TaskTexts(texts, labels, seed)
     bare = pool.bare(round(bare_fraction * count))
     prompts = [icldist.build_prompt("sentiment", text, ()) for text in bare]
-    weights = tasks or dict.fromkeys(icldist.TASKS, 1.0)
+    weights = {
+        name: weight
+        for name, weight in (tasks or dict.fromkeys(icldist.TASKS, 1.0)).items()
+        if name not in leave_out
+    }
     available = {name: len(pool.suitable(name)) for name in weights}
-    for name in tasks or ():
+    for name in weights if tasks else ():
         if not available[name]:
             raise ValueError(
                 f"task {name!r} applies to none of the {len(texts)} texts; leave it out of"

@@ -244,6 +244,7 @@ def _icldist(
         labels=labels,
         count=settings.num_prompts,
         tasks=settings.tasks.to_dict() or None,
+        leave_out=settings.leave_out,
         bare_fraction=settings.bare_fraction,
         teacher_shots=settings.teacher_shots,
         student_shots=settings.student_shots,

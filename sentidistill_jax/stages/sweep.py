@@ -11,7 +11,6 @@ from typing import Any
 
 from sentidistill_jax.artifact import Artifact, file_fingerprint, write_json
 from sentidistill_jax.errors import Interrupted, Preempted
-from sentidistill_jax.evaluation.text_table import render_table
 from sentidistill_jax.reporting.cache_report import verify_cache
 from sentidistill_jax.settings import Config, with_changes
 from sentidistill_jax.sweep.brain import Brain, described, open_storage
@@ -66,16 +65,16 @@ class Sweep:
         self._verified: set[pathlib.Path] = set()
 
     def dry_run(self, trials: int, sampler: Sampler, seed: int) -> str:
-        """A table of the trials that would be begun, and how their configs differ; runs nothing."""
+        """What would be begun: a line of changes for each trial; runs nothing."""
         brain = Brain(self.name, self.plan, open_storage(), sampler=sampler, seed=seed)
-        rows = []
-        while len(rows) < trials and not brain.exhausted:
+        lines: list[str] = []
+        while len(lines) < trials and not brain.exhausted:
             trial, assignment = brain.ask()
             self._steps(assignment)  # refuses what the config has not
             changes = described(assignment)
             by_step = [f"{title}: {of_step}" for title, of_step in changes.items() if of_step]
-            rows.append([str(trial.number), "; ".join(by_step)])
-        return render_table([["trial", "changes"], *rows], "text")
+            lines.append(f"trial {trial.number}: {'; '.join(by_step)}")
+        return "\n".join(lines)
 
     def run(
         self, limits: Limits, *, storage: str = "", sampler: Sampler = "auto", seed: int = 0

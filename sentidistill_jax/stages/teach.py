@@ -175,6 +175,8 @@ def _artifact(
         "cache": config.cache.to_dict(),
         "seed": config.seed,
     }
+    if config.stage == "knowdist" and config.knowdist.tolerate:
+        made_from["tolerate"] = sorted(config.knowdist.tolerate)
     if tokenizer is not None:
         made_from["tokenizer"] = tokenizer_fingerprint(tokenizer)
     return Artifact(workdir.cache(corpus_name(config)), made_from)
@@ -188,6 +190,9 @@ def _job(config: Config, workdir: Workdir) -> tuple[CaptureJob, list[Prompt]]:
         annotations={(one.task, one.text_id): one for one in annotations},
         sampling=SamplingConfig(**config.generation.to_dict()),
         seed=config.seed,
+        tolerated=frozenset(config.knowdist.tolerate)
+        if config.stage == "knowdist"
+        else frozenset(),
     )
     return job, read_records(_prompts_path(config, workdir), Prompt)
 

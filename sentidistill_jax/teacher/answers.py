@@ -51,6 +51,7 @@ class CaptureJob:
     annotations: Annotations  # for answers made of label words
     sampling: SamplingConfig  # how the teacher writes answers of its own
     seed: int  # for the sampling
+    tolerated: frozenset[str] = frozenset()  # faults for which an answer is kept all the same
 
     def budget(self, prompt: Prompt) -> int:
         """Most tokens of an answer of the teacher's own."""

@@ -160,7 +160,9 @@ class _LocalTeacher:
             return "special_token"
         about = self.job.texts[prompt.text_id]
         reason = reject_reason(prompt, about, written.text, stopped=written.stopped)
-        return reason if reason or written.agrees else WRONG_SENTIMENT
+        if reason is None and not written.agrees:
+            reason = WRONG_SENTIMENT
+        return None if reason in self.job.tolerated else reason
 
     def _seed(self, prompt: Prompt) -> int:
         """A seed of the prompt's own, so that its answer does not depend on its neighbours."""

@@ -199,7 +199,9 @@ class ServedAnswers:
         stopped = answer.stopped or (not prompt.multi_line and "\n" in answer.text)
         about = self._job.texts[prompt.text_id]
         reason = reject_reason(prompt, about, self._text(prompt), stopped=stopped)
-        return reason if reason or self._agrees.get(prompt.id, True) else WRONG_SENTIMENT
+        if reason is None and not self._agrees.get(prompt.id, True):
+            reason = WRONG_SENTIMENT
+        return None if reason in self._job.tolerated else reason
 
     def _check_sentiment(self, prompts: Sequence[Prompt], *, progress: str) -> None:
         """Finds out which rewritten texts have the sentiment asked for."""

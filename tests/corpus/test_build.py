@@ -123,6 +123,21 @@ def test_icldist_divides_the_mixture_over_the_tasks_that_apply():
         assert "\n\n" in prompt.prompt
 
 
+def test_tasks_may_be_left_out_of_the_mixture():
+    left_out = ("sentiment", "irony")
+    prompts = _icldist(TEXTS, count=200, bare_fraction=0, labels=ALL_LABELS, leave_out=left_out)
+    assert {prompt.kind for prompt in prompts} == set(TASKS) - set(left_out)
+    two = {"irony": 1.0, "stance": 1.0}
+    prompts = _icldist(TEXTS, labels=ALL_LABELS, tasks=two, leave_out=["irony"])
+    assert {prompt.kind for prompt in prompts} == {"stance"}
+    with pytest.raises(
+        ValueError, match=r"leave_out=\['sentiment'\] and icldist.bare_fraction=0.5"
+    ):
+        _icldist(TEXTS, labels=ALL_LABELS, bare_fraction=0.5, leave_out=["sentiment"])
+    with pytest.raises(ValueError, match=r"task 'irny' is not known"):
+        _icldist(TEXTS, labels=ALL_LABELS, leave_out=["irny"])
+
+
 def test_a_student_reads_fewer_demonstrations_rather_than_a_longer_prompt():
     options = {"tasks": {"sentiment": 1.0}, "teacher_shots": (8,), "student_shots": (4,)}
     whole, cut = (_icldist(TEXTS, max_words=limit, **options) for limit in (0, 70))

@@ -425,3 +425,6 @@ def test_a_rewritten_text_of_another_sentiment_than_asked_for_is_not_learnt():
     found = records_of(model, [keep, flip, unknown, ASKED], job=job, sentiment=check)
     assert found[0] == "wrong_sentiment"
     assert [completion_of(model, record) for record in found[1:]] == [f"{SENTENCE}\n"] * 3
+    tolerant = dataclasses.replace(job, tolerated=frozenset({"wrong_sentiment"}))
+    (record,) = records_of(model, [keep], job=tolerant, sentiment=check)
+    assert completion_of(model, record) == f"{SENTENCE}\n"

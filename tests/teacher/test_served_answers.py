@@ -66,10 +66,12 @@ def encode(text):
     return TOKENIZER(text)["input_ids"]
 
 
-def answers_of(server, journal, *, sentiment=None, **settings):
+def answers_of(server, journal, *, sentiment=None, tolerated=(), **settings):
     journal = journal if isinstance(journal, Journal) else Journal(journal)
     settings = {"api_key_env": "", "retries": 0, "top_logprobs": 8} | settings
-    job = CaptureJob({"id0": TEXT.text}, ANNOTATIONS, SamplingConfig(max_new_tokens=40), seed=0)
+    job = CaptureJob(
+        {"id0": TEXT.text}, ANNOTATIONS, SamplingConfig(max_new_tokens=40), 0, frozenset(tolerated)
+    )
     endpoint = Endpoint(EndpointSettings(server.url, **settings), journal)
     return ServedAnswers(endpoint, TOKENIZER, job, top_k=TOP_K, sentiment=sentiment)
 
@@ -240,9 +242,13 @@ def test_a_rewritten_text_of_another_sentiment_than_asked_for_is_not_learnt(tmp_
         check = SentimentCheck(annotator, np.array([[99.0, -99.0]]), ANNOTATIONS)
         answers = answers_of(server, journal, sentiment=check)
         answers.ask([keep, flip])
+        tolerant = answers_of(server, journal, sentiment=check, tolerated=["wrong_sentiment"])
+        tolerant.ask([keep, flip])
     records, counts = write(answers, [keep, flip], tmp_path / "cache")
     assert list(records) == [flip.id]
     assert counts == {"rewrite/flip": {"kept": 1}, "rewrite/keep": {"wrong_sentiment": 1}}
+    records, _ = write(tolerant, [keep, flip], tmp_path / "tolerant")
+    assert sorted(records) == sorted([keep.id, flip.id])
 
 
 def test_a_chat_is_not_had_with_a_server_of_completions(tmp_path):
