@@ -115,6 +115,10 @@ def get_config(arguments: str = "") -> ConfigDict:
     # With many of them a student learns the question of its test and little about tasks.
     config.icldist.bare_fraction = 0.25
     config.icldist.max_labels = 0  # texts of each task whose labels are used; 0: all
+    # Answers that are known, labels and computed ones, are scored by the teacher in its few-shot
+    # prompt, token by token. False: they are taken as certain but for the label, of which
+    # annotation has the teacher's calibrated opinion; the teacher then reads only what it writes.
+    config.icldist.score_known = True
     config.icldist.teacher_shots = (4, 6)
     config.icldist.student_shots = (0, 1, 2, 4)
     config.icldist.minimal_fraction = 0.25  # of the others, without an instruction

@@ -49,16 +49,22 @@ class Workdir:
         Raises:
           FileNotFoundError: If no student of that name is trained; it lists those that are.
         """
-        candidate = self.root / source / "model"
-        if candidate.is_dir():
-            return str(candidate)
-        if source.startswith("students/") and not pathlib.Path(source).is_dir():
+        path = self.find_model(source)
+        if path is None:
             trained = sorted(path.parent.name for path in self.root.glob("students/*/model"))
             names = ", ".join(f"students/{name}" for name in trained) or "none yet"
             raise FileNotFoundError(
                 f"no trained student {source!r} under {self.root}; there are: {names}."
             )
-        return source
+        return path
+
+    def find_model(self, source: str) -> str | None:
+        """As `model_source`; None where no student of that name is trained."""
+        candidate = self.root / source / "model"
+        if candidate.is_dir():
+            return str(candidate)
+        is_missing = source.startswith("students/") and not pathlib.Path(source).is_dir()
+        return None if is_missing else source
 
     def student_caches(self, stages: Iterable[str]) -> dict[pathlib.Path, str]:
         """Caches by which a student is cut, and hashes of their manifests.

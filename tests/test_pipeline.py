@@ -11,6 +11,7 @@ import pytest
 from helpers import TINY, assert_answers_the_corpus, random_decoder
 from reciting_model import reciting_model
 
+from configs import demo
 from sentidistill_jax.cli import main
 from sentidistill_jax.corpus.embedded_sources import VADER_ARCHIVE
 from sentidistill_jax.corpus.records import read_records
@@ -152,3 +153,24 @@ def test_texts_become_a_student_that_predicts(tmp_path, texts, models, capsys, m
     macro_f1 = scores["sets"]["held_out/reviews"]["macro_f1"]
     assert f"| both | {100 * macro_f1:.1f} [" in table
     assert (root / "report" / "scores.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_device")
+def test_the_demo_tells_its_story_to_the_end(tmp_path, texts, models, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("SENTIBENCH_DIR", raising=False)
+    cut = f"--config.student.source={tmp_path / 'teacher'}"
+    settings = []
+    for name in demo.get_config("smoke").students:
+        of_run = [*texts, *models["icldist"], *([cut] if name.endswith("start") else [])]
+        settings += [one.replace("--config.", f"--config.{name}.") for one in of_run]
+    command = ["demo", "--config=configs/demo.py:smoke", *settings, f"--workdir={tmp_path / 'run'}"]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    for name in ("student-start", "student-both-256", "student-small", "linear-teacher"):
+        assert name in shown
+    files = _files(tmp_path / "run")
+    assert main(command) == 0
+    changed = {file.name for file, time in _files(tmp_path / "run").items() if files[file] != time}
+    assert changed <= {"report.html", "table.md", "scores.png"}  # finished work is not done again

@@ -68,13 +68,17 @@ def _teach_local(
     config: Config, workdir: Workdir, teacher: TeacherSettings, load: Callable[[], LocalModel]
 ) -> None:
     objective = make_objective(config.objective.to_dict())
-    student = cross_tokenizer_student(
-        config.student.source,
-        workdir.model_source(config.student.source),
-        teacher.source,
-        alpha=config.objective.alpha,
-        needs_distributions=objective.needs_distributions,
-    )
+    student = None
+    # A student that is yet to be cut, perhaps by this very cache, is taken for one of the teacher's
+    # tokens; `train` refuses what does not fit.
+    if (path := workdir.find_model(config.student.source)) is not None:
+        student = cross_tokenizer_student(
+            config.student.source,
+            path,
+            teacher.source,
+            alpha=config.objective.alpha,
+            needs_distributions=objective.needs_distributions,
+        )
     artifact = _artifact(config, workdir, teacher, student and student.tokenizer)
     if artifact.finished and is_whole(artifact.directory / "records"):
         return
@@ -175,8 +179,10 @@ def _artifact(
         "cache": config.cache.to_dict(),
         "seed": config.seed,
     }
-    if config.stage == "knowdist" and config.knowdist.tolerate:
-        made_from["tolerate"] = sorted(config.knowdist.tolerate)
+    if tolerated := _tolerated(config):
+        made_from["tolerate"] = sorted(tolerated)
+    if not _score_known(config):
+        made_from["score_known"] = False
     if tokenizer is not None:
         made_from["tokenizer"] = tokenizer_fingerprint(tokenizer)
     return Artifact(workdir.cache(corpus_name(config)), made_from)
@@ -190,11 +196,18 @@ def _job(config: Config, workdir: Workdir) -> tuple[CaptureJob, list[Prompt]]:
         annotations={(one.task, one.text_id): one for one in annotations},
         sampling=SamplingConfig(**config.generation.to_dict()),
         seed=config.seed,
-        tolerated=frozenset(config.knowdist.tolerate)
-        if config.stage == "knowdist"
-        else frozenset(),
+        tolerated=_tolerated(config),
+        score_known=_score_known(config),
     )
     return job, read_records(_prompts_path(config, workdir), Prompt)
+
+
+def _tolerated(config: Config) -> frozenset[str]:
+    return frozenset(config.knowdist.tolerate if config.stage == "knowdist" else ())
+
+
+def _score_known(config: Config) -> bool:
+    return config.stage != "icldist" or config.icldist.score_known
 
 
 def _sentiment_check(

@@ -52,12 +52,17 @@ class CaptureJob:
     sampling: SamplingConfig  # how the teacher writes answers of its own
     seed: int  # for the sampling
     tolerated: frozenset[str] = frozenset()  # faults for which an answer is kept all the same
+    score_known: bool = True  # whether the teacher reads prompts whose answer is known
 
     def budget(self, prompt: Prompt) -> int:
         """Most tokens of an answer of the teacher's own."""
         return prompt.max_new_tokens or self.sampling.max_new_tokens
 
-    def is_annotated(self, prompt: Prompt) -> bool:
+    def needs_no_teacher(self, prompt: Prompt) -> bool:
+        """Whether all that is to be kept of an answer is known before the teacher reads it."""
+        return not is_free(prompt) and (not self.score_known or self._is_annotated(prompt))
+
+    def _is_annotated(self, prompt: Prompt) -> bool:
         """Whether annotation has put this very question: bare, with the labels themselves."""
         asked = tuple(word.strip() for word in prompt.label_words)
         return (

@@ -180,7 +180,7 @@ class LocalAnswers(_LocalTeacher):
         """Yields (index of the prompt, its answer) in no given order."""
         written, scored = [], []
         for index, prompt in enumerate(prompts):
-            if self.job.is_annotated(prompt):
+            if self.job.needs_no_teacher(prompt):
                 yield index, CapturedAnswer(0, functools.partial(self._annotated, prompt))
             else:
                 (written if is_free(prompt) else scored).append(index)

@@ -224,7 +224,7 @@ class ServedAnswers:
         None are needed where the targets are the annotation. Otherwise one request lists them all
         if the server can, or one per position does; [] needs none, and None cannot be asked.
         """
-        if not is_free(prompt) and self._job.is_annotated(prompt):
+        if self._job.needs_no_teacher(prompt):
             return []
         completion = self._completion(prompt)
         first = 0
@@ -274,7 +274,7 @@ class ServedAnswers:
         """Targets from the server's lists; None if they do not fit the student's tokens."""
         completion = self._completion(prompt)
         answer = None if is_free(prompt) else self._job.fixed_answer(self._tokenizer, prompt)
-        if answer is not None and self._job.is_annotated(prompt):
+        if answer is not None and self._job.needs_no_teacher(prompt):
             return one_hot_targets(completion, answer)
         rows = self._rows(prompt, completion)
         if rows is None:

@@ -205,6 +205,20 @@ def test_bare_prompts_take_their_labels_from_annotation_without_a_forward_pass(m
     assert np.isfinite(record.targets.tail_logprobs).all()
 
 
+def test_answers_that_are_known_need_no_forward_pass_where_they_are_not_scored(model):
+    job = dataclasses.replace(JOB, score_known=False)
+    styled = icldist.build_prompt("sentiment", TEXTS[0], DEMONSTRATIONS, JSON, student_shots=0)
+    (record,) = records_of(dataclasses.replace(model, engine=None), [styled], job=job)
+    assert_student_reads(record, styled, ' {"sentiment": "negative"}\n')
+    position = len(encode(' {"sentiment": "'))
+    assert record.labels is not None and record.labels.position == position
+    np.testing.assert_allclose(np.exp(record.labels.logprobs), [0.2, 0.8], rtol=1e-5)
+    certain = np.delete(record.targets.counts, position)
+    np.testing.assert_array_equal(certain, np.ones(len(certain)))
+    with pytest.raises(AttributeError):
+        records_of(dataclasses.replace(model, engine=None), [styled])
+
+
 def mixed_prompts():
     """Free text, answers of label words, and one that annotation has answered."""
     return [
