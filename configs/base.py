@@ -86,6 +86,12 @@ def get_config(arguments: str = "") -> ConfigDict:
     config.annotate.draws = 2
     config.annotate.priors = ConfigDict()  # task -> share of each label; uniform without
 
+    # Difficulty filtering: prompts are made of the texts on which a model's labels differ most from
+    # the teacher's, and of no others.
+    config.difficulty = ConfigDict()
+    config.difficulty.model = ""  # such as students/start; "": no text is left out
+    config.difficulty.share = 0.1  # of the texts of each source
+
     # Healing prompts: texts as they stand, for students that were cut; also KnowDist's control.
     config.healing = ConfigDict()
     config.healing.max_texts = 0  # 0: all

@@ -64,6 +64,7 @@ def build_corpus(config: Config, workdir: Folder) -> None:
     corpus_stage.check_stage(config)
     corpus_stage.prepare_texts(config, root)
     corpus_stage.annotate(config, root)
+    corpus_stage.measure_difficulty(config, root)
     corpus_stage.build_prompts(config, root)
 
 

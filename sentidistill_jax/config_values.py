@@ -105,6 +105,7 @@ RULES: Mapping[str, Rule] = {
     "annotate.k_shot": _whole(0),
     "annotate.draws": _whole(1),
     "annotate.priors": _of_names(_each(_ABOVE_0)),
+    "difficulty.share": _MASS,
     "knowdist.max_texts": _whole(0),
     "knowdist.per_text": _whole(1),
     "knowdist.perspectives": _of_names(_FROM_0),

@@ -31,6 +31,10 @@ class Workdir:
         """Corpus of a stage."""
         return self.root / "corpus" / _name(stage)
 
+    def difficulty(self, stage: str) -> pathlib.Path:
+        """How difficult the texts are for the model by which the corpus of a stage is filtered."""
+        return self.root / "difficulty" / _name(stage)
+
     def cache(self, stage: str) -> pathlib.Path:
         """Teacher cache of a stage."""
         return self.root / "cache" / _name(stage)

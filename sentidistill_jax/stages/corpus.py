@@ -1,15 +1,19 @@
 """Stage `corpus`: user texts, the teacher's labels for them, and the prompts made of both."""
 
+import json
 import pathlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+
+import numpy as np
 
 from sentidistill_jax.artifact import Artifact, file_fingerprint, write_json
 from sentidistill_jax.corpus import healing
 from sentidistill_jax.corpus.build import build_icldist, build_knowdist, distillation_texts
 from sentidistill_jax.corpus.definition_files import load_definitions
 from sentidistill_jax.corpus.definitions import definitions_fingerprint
+from sentidistill_jax.corpus.difficulty import difficulty, hardest
 from sentidistill_jax.corpus.icldist import TASKS
 from sentidistill_jax.corpus.intake import load_user_texts
 from sentidistill_jax.corpus.leakage import LeakageReport, load_test_sentences
@@ -19,8 +23,12 @@ from sentidistill_jax.corpus.sampling import cap_sources, draw_texts
 from sentidistill_jax.corpus.sources import parse_sources
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText
 from sentidistill_jax.distributed import on_process_zero
+from sentidistill_jax.evaluation.zero_shot import without_bias, zero_shot
+from sentidistill_jax.inference.local_model import LocalModel
 from sentidistill_jax.language_model import LanguageModel
-from sentidistill_jax.settings import Config, corpus_name, sentibench_dir
+from sentidistill_jax.models.load import load_model, weights_fingerprint
+from sentidistill_jax.settings import Config, corpus_name, float_dtype, sentibench_dir
+from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.teacher.annotate import Annotation, Annotator
 from sentidistill_jax.teacher.settings import TeacherSettings
 from sentidistill_jax.workdir import Workdir
@@ -169,6 +177,56 @@ def _write_annotations(
     artifact.finish({"labels": shares})
 
 
+def measure_difficulty(config: Config, workdir: Workdir) -> None:
+    """Has `difficulty.model` label the texts, and writes how far it is from the teacher's labels.
+
+    The model's bias towards a label is taken out: all texts of the other would seem difficult.
+
+    Raises:
+      FileNotFoundError: If the model is not there.
+      ValueError: If the teacher has labelled no text for its sentiment.
+    """
+    settings = config.difficulty
+    if not settings.model:
+        return
+    path = workdir.model_source(settings.model)
+    annotations_path = workdir.annotations / "annotations.jsonl"
+    artifact = Artifact(
+        workdir.difficulty(corpus_name(config)),
+        {"weights": weights_fingerprint(path), "annotations": file_fingerprint(annotations_path)},
+    )
+    if artifact.finished:
+        return
+    annotations = read_records(annotations_path, Annotation)
+    labelled = {one.text_id: one.logprobs for one in annotations if one.task == "sentiment"}
+    if not labelled:
+        raise ValueError(
+            f"difficulty.model={settings.model!r} is compared with the teacher's labels, and it"
+            " labelled no sentiment; add sentiment to annotate.tasks."
+        )
+    texts = [
+        text
+        for text in read_records(workdir.texts / "train.jsonl", UnlabelledText)
+        if text.id in labelled
+    ]
+    mesh = make_mesh(config.mesh)
+    dtype = float_dtype("student.dtype", config.student.dtype)
+    model = LocalModel.on_mesh(load_model(path, mesh, dtype=dtype), mesh)
+    scored = zero_shot(model, settings.model)(texts)
+    unbiased = without_bias(lambda _: scored, texts)(texts)
+    found = difficulty(np.array([labelled[text.id] for text in texts]), unbiased)
+    _write_difficulty(
+        artifact, {text.id: float(one) for text, one in zip(texts, found, strict=True)}
+    )
+
+
+@on_process_zero
+def _write_difficulty(artifact: Artifact, found: Mapping[str, float]) -> None:
+    artifact.begin()
+    write_json(artifact.directory / "difficulty.json", found)
+    artifact.finish({"mean_nats": float(np.mean(list(found.values())))})
+
+
 def check_stage(config: Config) -> None:
     """Refuses a stage that is none of the three.
 
@@ -186,22 +244,30 @@ def build_prompts(config: Config, workdir: Workdir) -> None:
     annotations_path = workdir.annotations / "annotations.jsonl"
     check_stage(config)
     load_definitions(config.tasks.files, config.perspectives.files)
-    artifact = Artifact(
-        workdir.prompts(corpus_name(config)),
-        {
-            "settings": config[config.stage].to_dict(),
-            "definitions": _definitions(config),
-            "seed": config.seed,
-            "texts": file_fingerprint(texts_path),
-            "annotations": file_fingerprint(annotations_path),
-        },
-    )
+    made_from = {
+        "settings": config[config.stage].to_dict(),
+        "definitions": _definitions(config),
+        "seed": config.seed,
+        "texts": file_fingerprint(texts_path),
+        "annotations": file_fingerprint(annotations_path),
+    }
+    difficulties = workdir.difficulty(corpus_name(config)) / "difficulty.json"
+    if config.difficulty.model:
+        made_from |= {
+            "difficulty": file_fingerprint(difficulties),
+            "hardest": config.difficulty.share,
+        }
+    artifact = Artifact(workdir.prompts(corpus_name(config)), made_from)
     if artifact.finished:
         return
     texts = read_records(texts_path, UnlabelledText)
+    if config.difficulty.model:
+        texts = hardest(texts, json.loads(difficulties.read_text()), config.difficulty.share)
     labels: dict[str, dict[str, str]] = defaultdict(dict)
+    known = {text.id for text in texts}
     for annotation in read_records(annotations_path, Annotation):
-        labels[annotation.task][annotation.text_id] = annotation.label
+        if annotation.text_id in known:
+            labels[annotation.task][annotation.text_id] = annotation.label
     prompts = _BUILDERS[config.stage](config, texts, labels)
     artifact.begin()
     write_records(workdir.prompts(corpus_name(config)) / "prompts.jsonl", prompts, Prompt)

@@ -11,7 +11,7 @@ import numpy as np
 from sentidistill_jax import __version__
 from sentidistill_jax.artifact import Artifact, file_fingerprint, fingerprint
 from sentidistill_jax.corpus.definition_files import load_definitions
-from sentidistill_jax.corpus.icldist import TASKS, build_prompt
+from sentidistill_jax.corpus.icldist import TASKS
 from sentidistill_jax.corpus.intake import load_user_texts
 from sentidistill_jax.corpus.records import read_records
 from sentidistill_jax.corpus.sampling import draw_texts
@@ -26,6 +26,7 @@ from sentidistill_jax.evaluation.held_out import held_out_lines, held_out_scores
 from sentidistill_jax.evaluation.linear_baseline import fit_linear
 from sentidistill_jax.evaluation.protocols import answer_settings, protocol_of
 from sentidistill_jax.evaluation.results import SCORES_VERSION, Line, benchmark_summary
+from sentidistill_jax.evaluation.zero_shot import ScoreTexts, without_bias, zero_shot
 from sentidistill_jax.inference.local_model import LocalModel
 from sentidistill_jax.language_model import LanguageModel
 from sentidistill_jax.models.load import weights_fingerprint
@@ -42,7 +43,6 @@ from sentidistill_jax.teacher.annotate import (
     Annotation,
     Annotator,
     ensemble,
-    fit_offsets,
     save_array,
 )
 from sentidistill_jax.teacher.settings import TeacherSettings
@@ -50,9 +50,6 @@ from sentidistill_jax.training.student import Cut, load_student
 from sentidistill_jax.workdir import Workdir
 
 _TRAINING = ("param_dtype", "remat")  # of the section `student`: no score depends on them
-
-# Label logprobs [texts, labels] of the binary sentiment task.
-ScoreTexts = Callable[[Sequence[UnlabelledText]], np.ndarray]
 
 
 def evaluate_teacher(
@@ -159,16 +156,8 @@ def evaluate_student(
         if not artifact.finished:
             pool = read_records(workdir.texts / "train.jsonl", UnlabelledText)
             pool = draw_texts(pool, settings.calibration_texts, key=f"calibrate/{config.seed}")
-            calibrated = _without_bias(lambda texts: scores(tuple(texts)), pool)
+            calibrated = without_bias(lambda texts: scores(tuple(texts)), pool)
             _evaluate(artifact, config, workdir, calibrated)
-
-
-def _without_bias(score: ScoreTexts, pool: Sequence[UnlabelledText]) -> ScoreTexts:
-    """Scores shifted so that over a pool of texts all labels are as likely on average."""
-    by_draw = score(pool)[:, None]
-    num_labels = by_draw.shape[-1]
-    offsets = fit_offsets(by_draw, np.full(num_labels, 1 / num_labels))
-    return lambda texts: ensemble(score(texts)[:, None], offsets)
 
 
 @on_process_zero
@@ -244,17 +233,6 @@ def evaluate_endpoint(name: str, config: Config, workdir: Workdir) -> None:
         model = EndpointModel(teacher.endpoint, journal)
         artifact.begin()
         _evaluate(artifact, config, workdir, zero_shot(model, name), model)
-
-
-def zero_shot(model: LanguageModel, name: str) -> ScoreTexts:
-    """A model asked "Review: ... Sentiment:", without demonstrations or calibration."""
-
-    def score(texts: Sequence[UnlabelledText]) -> np.ndarray:
-        prompts = [build_prompt("sentiment", text, ()) for text in texts]
-        words = prompts[0].label_words
-        return model.label_logprobs([p.prompt for p in prompts], words, progress=f"evaluate {name}")
-
-    return score
 
 
 def _artifact(

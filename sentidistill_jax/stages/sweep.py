@@ -161,8 +161,8 @@ class Sweep:
 
     def _verify(self, inputs: pathlib.Path, steps: Sequence[StepConfig]) -> None:
         """Reads whole, once in the life of a sweep, every cache that trials share."""
-        made = {config.stage for config in steps if config.verb == "teach"}
-        read = {stage for config in steps if config.verb == "train" for stage in config.caches}
+        made = {config.corpus for config in steps if config.verb == "teach"}
+        read = {name for config in steps if config.verb == "train" for name in config.caches}
         for stage in sorted(read - made):
             cache = Workdir(inputs).cache(stage)
             if cache in self._verified:

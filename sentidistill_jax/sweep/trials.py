@@ -36,7 +36,7 @@ def get_config(arguments={arguments!r}):
 '''
 # Fields of a config that decide what a verb makes; some of a corpus decide texts and labels, too.
 _DECIDE_TEXTS = ("texts", "annotate", "teacher", "seed")
-_DECIDE_CORPUS = (*_DECIDE_TEXTS, "stage", "knowdist", "icldist")
+_DECIDE_CORPUS = (*_DECIDE_TEXTS, "stage", "healing", "knowdist", "icldist", "difficulty")
 _DECIDE = {
     "corpus": _DECIDE_CORPUS,
     "teach": (*_DECIDE_CORPUS, "generation", "cache", "student.source"),
@@ -64,9 +64,9 @@ class StepConfig:
         return self.step.verb
 
     @property
-    def stage(self) -> str:
-        """Whose corpus and cache it makes or reads."""
-        return self.values["stage"]
+    def corpus(self) -> str:
+        """Whose prompts and cache it makes or reads."""
+        return self.values["corpus"] or self.values["stage"]
 
     @property
     def name(self) -> str:
@@ -76,7 +76,7 @@ class StepConfig:
     @property
     def caches(self) -> Sequence[str]:
         """Stages that training reads."""
-        return tuple(self.values["data"]["caches"] or (self.stage,))
+        return tuple(self.values["data"]["caches"] or (self.corpus,))
 
     @property
     def decides(self) -> dict[str, Any]:
@@ -161,14 +161,20 @@ def _command(
 def _link_inputs(folder: pathlib.Path, config: StepConfig, inputs: pathlib.Path) -> None:
     own, shared = Workdir(folder), Workdir(inputs)
     made = {
-        "corpus": {own.prompts(config.stage)},
-        "teach": {own.cache(config.stage)},
+        "corpus": {own.prompts(config.corpus), own.difficulty(config.corpus)},
+        "teach": {own.cache(config.corpus)},
         "train": {own.student(config.name)},
     }.get(config.verb, set())
     changed = {name.split(".")[0] for name in config.changes}
     if config.verb == "corpus" and changed & set(_DECIDE_TEXTS):
         made |= {own.texts, own.annotations}
-    named = " ".join([config.values["student"]["source"], *config.step.flags])
+    named = " ".join(
+        [
+            config.values["student"]["source"],
+            config.values["difficulty"]["model"],
+            *config.step.flags,
+        ]
+    )
     wanted = [
         shared.texts,
         shared.annotations,

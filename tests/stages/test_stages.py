@@ -149,6 +149,28 @@ class TestPromptsAndCache:
             corpus.build_prompts(config, workdir)
         assert not workdir.prompts("knowdist").exists()
 
+    def test_prompts_are_made_of_the_texts_that_a_model_finds_difficult(self, config, workdir):
+        corpus.annotate(config, workdir)
+        corpus.measure_difficulty(config, workdir)
+        assert not (workdir.root / "difficulty").exists()  # nothing is asked for
+        config.difficulty.update(model=config.student.source, share=0.4)
+        corpus.measure_difficulty(config, workdir)
+        found = json.loads((workdir.difficulty("knowdist") / "difficulty.json").read_text())
+        assert set(found) == {f"id{i}" for i in range(5)} and min(found.values()) >= 0
+        corpus.build_prompts(config, workdir)
+        prompts = read_records(workdir.prompts("knowdist") / "prompts.jsonl", Prompt)
+        assert {prompt.text_id for prompt in prompts} == set(sorted(found, key=found.get)[-2:])
+        config.difficulty.share = 1.0
+        with pytest.raises(ArtifactMismatchError, match="hardest was 0.4, now 1.0"):
+            corpus.build_prompts(config, workdir)
+
+    def test_difficulty_is_measured_against_the_teachers_labels(self, config, workdir):
+        ironic = Annotation("irony", "id0", "ironic", (-0.1, -2.3))
+        write_records(workdir.annotations / "annotations.jsonl", [ironic], Annotation)
+        config.difficulty.model = config.student.source
+        with pytest.raises(ValueError, match="labelled no sentiment; add sentiment to annotate"):
+            corpus.measure_difficulty(config, workdir)
+
     def test_other_settings_of_a_finished_corpus_are_refused(self, config, workdir):
         corpus.annotate(config, workdir)
         corpus.build_prompts(config, workdir)

@@ -11,6 +11,9 @@ from sentidistill_jax.sweep.trials import StepConfig, trial_run
 VALUES = {
     **{name: {} for name in ("texts", "annotate", "teacher", "knowdist", "icldist")},
     **{name: {} for name in ("generation", "cache", "lora", "objective")},
+    "healing": {},
+    "corpus": "",
+    "difficulty": {"model": ""},
     "data": {"caches": {}},
     "evaluation": {"in_training": {}, "max_examples": {}},
 }
@@ -55,6 +58,16 @@ def test_a_step_makes_its_own(inputs):
     new_texts = made_in(config_of("corpus", "icldist", **{"texts.max_words": 9}))
     assert not new_texts & {"texts", "annotations"} and "corpus/knowdist" in new_texts
     assert {"texts", "annotations"} < made_in(config_of("corpus", "icldist"))
+
+
+def test_a_corpus_has_a_folder_of_its_own_and_the_model_that_finds_texts_difficult(inputs):
+    (inputs / "students" / "start").mkdir(parents=True)
+    config = config_of("corpus", "icldist")
+    config.values["corpus"], config.values["difficulty"]["model"] = "knowdist", "students/start"
+    (task,) = trial_run(inputs / "s", 0, [config], inputs).tasks
+    task.command()
+    assert (task.folder / "students" / "start").is_symlink()
+    assert not (task.folder / "corpus" / "knowdist").exists()  # it makes that one itself
 
 
 def test_what_trials_have_in_common_is_made_once(inputs):

@@ -45,6 +45,7 @@ def _run(values: flags.FlagValues) -> None:
     evaluate.evaluate_teacher(first, workdir, loaded)
     for name in config.corpora:
         say(f"{name}: prompts, the teacher's answers and its cache")
+        corpus.measure_difficulty(config[name], workdir)
         corpus.build_prompts(config[name], workdir)
         teach(config[name], workdir, loaded)
     loaded.cache_clear()  # the students need the memory
