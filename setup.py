@@ -19,7 +19,7 @@ DEMO = ["matplotlib>=3.9", *BASELINES]
 # Speaks to OpenAI-compatible servers: teachers and baselines that run elsewhere.
 ENDPOINT = ["openai>=2.0"]
 # Chooses and remembers the trials of a sweep.
-SWEEP = ["optuna>=5.0"]
+SWEEP = ["matplotlib>=3.9", "optuna>=5.0"]
 
 setup(
     name="sentidistill-jax",

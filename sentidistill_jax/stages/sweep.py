@@ -15,8 +15,9 @@ from sentidistill_jax.reporting.cache_report import verify_cache
 from sentidistill_jax.settings import Config, with_changes
 from sentidistill_jax.sweep.brain import Brain, described, open_storage
 from sentidistill_jax.sweep.controller import Controller, Limits
+from sentidistill_jax.sweep.figure import study_figure
 from sentidistill_jax.sweep.hands import LocalHands
-from sentidistill_jax.sweep.report import results_of, tables
+from sentidistill_jax.sweep.report import results_of, study_results, tables
 from sentidistill_jax.sweep.space import Assignment, Sampler, Space, Step, Study
 from sentidistill_jax.sweep.trials import StepConfig, TrialRun, trial_run, value_at
 from sentidistill_jax.workdir import Workdir
@@ -99,6 +100,8 @@ class Sweep:
             write_json(self.folder / "results.json", results_of(brain))
             shown = tables(brain)
             (self.folder / "results.txt").write_text(shown + "\n")
+            if isinstance(self.plan, Study) and (found := study_results(brain, self.plan)):
+                study_figure(found, self.folder / "results.png")
         if stop.reason is not None:
             kind = Preempted if stop.reason == signal.SIGTERM else Interrupted
             raise kind(f"stopped by {stop.reason.name}; run the same command again to go on.")

@@ -85,6 +85,14 @@ def arm_results(
     return results
 
 
+def study_results(brain: Brain, study: Study) -> list[ArmResult]:
+    """`arm_results` of the trials that are done."""
+    done = [trial for trial in brain.trials() if trial.state == TrialState.COMPLETE]
+    return arm_results(
+        study, [(brain.labels(trial), trial.user_attrs["measures"]) for trial in done]
+    )
+
+
 def results_of(brain: Brain) -> dict[str, Any]:
     """All that is known of a sweep, as results.json holds it; docs/sweeps.md."""
     plan = brain.plan
@@ -105,11 +113,8 @@ def results_of(brain: Brain) -> dict[str, Any]:
         "trials": trials,
     }
     if isinstance(plan, Study):
-        done = [
-            (trial["labels"], trial["measures"]) for trial in trials if trial["state"] == "done"
-        ]
         results["control"] = plan.control
-        results["arms"] = [dataclasses.asdict(arm) for arm in arm_results(plan, done)]
+        results["arms"] = [dataclasses.asdict(arm) for arm in study_results(brain, plan)]
     else:
         results["importance"] = brain.importance()
     return results
@@ -127,16 +132,13 @@ def tables(brain: Brain, format: Format = "text") -> str:
     shown = ", ".join(f"{count} {text}" for text, count in counts.items() if count)
     parts.append(f"{len(trials)} trials in {minutes:.1f} minutes: {shown or 'none'}")
     if isinstance(plan, Study):
-        results = arm_results(
-            plan, [(brain.labels(trial), trial.user_attrs["measures"]) for trial in done]
-        )
         head = ["arm", "size", "measure", "seeds", "mean", f"difference from {plan.control}"]
         rows = [
             [
                 *(one.arm, one.size, one.measure, str(one.value.seeds), str(one.value)),
                 "" if one.difference is None else str(one.difference),
             ]
-            for one in results
+            for one in study_results(brain, plan)
         ]
         parts.append(render_table([head, *rows], format))
     elif done:

@@ -1,8 +1,10 @@
 """Means over seeds and paired differences."""
 
+import matplotlib.pyplot as plt
 import pytest
 
-from sentidistill_jax.sweep.report import Estimate, arm_results
+from sentidistill_jax.sweep.figure import study_figure
+from sentidistill_jax.sweep.report import ArmResult, Estimate, arm_results
 from sentidistill_jax.sweep.space import Goal, Study, Variant
 
 
@@ -33,3 +35,18 @@ def test_differences_are_paired_by_seed():
     assert better.difference is not None and better.difference.seeds == 2
     assert better.difference.mean == pytest.approx(0.1)
     assert better.difference.half_width == pytest.approx(0)
+
+
+@pytest.mark.parametrize("sizes", [("64 labels", "all"), ("",)])
+def test_a_figure_has_a_panel_for_each_measure(sizes, tmp_path):
+    results = [
+        ArmResult(arm, size, measure, Estimate(0.5, 3, 0.1), None)
+        for arm in ("a", "costs $5", "c")
+        for size in sizes
+        for measure in ("f1", "auc", "loss")
+    ]
+    study_figure(results, tmp_path / "results.png")
+    image = plt.imread(tmp_path / "results.png")
+    assert image.shape[0] > image.shape[1] * 0.7 and image.std() > 0.05
+    study_figure(results[:1], tmp_path / "results.png")
+    assert plt.imread(tmp_path / "results.png").shape[1] < image.shape[1]
