@@ -62,7 +62,7 @@ def test_its_links_lead_somewhere(notebook):
 
 
 TINY = """
-REVIEWS, EXPLAINED, FEW_SHOT, NEW_TOKENS, HELD_OUT = 24, 4, 6, 32, 12
+REVIEWS, EXPLAINED, FEW_SHOT, NEW_TOKENS, HELD_OUT = 8, 4, 6, 32, 12
 WORKDIR = {workdir!r}
 """
 
