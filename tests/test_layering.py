@@ -23,6 +23,7 @@ LAYERS = (
         "cpu_workarounds",
         "config_files",
         "growing_file",
+        "stop_request",
         "text_rows",
     ),
     ("corpus", "evaluation", "data", "models"),

@@ -23,7 +23,6 @@ from sentidistill_jax.corpus.sampling import cap_sources, draw_texts
 from sentidistill_jax.corpus.sources import parse_sources
 from sentidistill_jax.corpus.user_texts import UnlabelledText, UserText
 from sentidistill_jax.distributed import on_process_zero
-from sentidistill_jax.evaluation.zero_shot import without_bias, zero_shot
 from sentidistill_jax.inference.local_model import LocalModel
 from sentidistill_jax.language_model import LanguageModel
 from sentidistill_jax.models.load import load_model, weights_fingerprint
@@ -31,6 +30,7 @@ from sentidistill_jax.settings import Config, corpus_name, float_dtype, sentiben
 from sentidistill_jax.sharding import make_mesh
 from sentidistill_jax.teacher.annotate import Annotation, Annotator
 from sentidistill_jax.teacher.settings import TeacherSettings
+from sentidistill_jax.teacher.zero_shot import without_bias, zero_shot
 from sentidistill_jax.workdir import Workdir
 
 

@@ -26,7 +26,6 @@ from sentidistill_jax.evaluation.held_out import held_out_lines, held_out_scores
 from sentidistill_jax.evaluation.linear_baseline import fit_linear
 from sentidistill_jax.evaluation.protocols import answer_settings, protocol_of
 from sentidistill_jax.evaluation.results import SCORES_VERSION, Line, benchmark_summary
-from sentidistill_jax.evaluation.zero_shot import ScoreTexts, without_bias, zero_shot
 from sentidistill_jax.inference.local_model import LocalModel
 from sentidistill_jax.language_model import LanguageModel
 from sentidistill_jax.models.load import weights_fingerprint
@@ -46,6 +45,7 @@ from sentidistill_jax.teacher.annotate import (
     save_array,
 )
 from sentidistill_jax.teacher.settings import TeacherSettings
+from sentidistill_jax.teacher.zero_shot import ScoreTexts, without_bias, zero_shot
 from sentidistill_jax.training.student import Cut, load_student
 from sentidistill_jax.workdir import Workdir
 

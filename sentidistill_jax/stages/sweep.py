@@ -13,6 +13,7 @@ from sentidistill_jax.artifact import Artifact, file_fingerprint, write_json
 from sentidistill_jax.errors import Interrupted, Preempted
 from sentidistill_jax.reporting.cache_report import verify_cache
 from sentidistill_jax.settings import Config, with_changes
+from sentidistill_jax.stop_request import StopRequest
 from sentidistill_jax.sweep.brain import Brain, described, open_storage
 from sentidistill_jax.sweep.controller import Controller, Limits
 from sentidistill_jax.sweep.figure import study_figure
@@ -88,13 +89,13 @@ class Sweep:
         """
         self._check()
         self.folder.mkdir(parents=True, exist_ok=True)
-        with _only_one(self.folder), _StopRequest() as stop:
+        with _only_one(self.folder), StopRequest() as stop:
             self._artifact().begin()
             stored = open_storage(storage, journal=self.folder / "journal.log")
             brain = Brain(self.name, self.plan, stored, sampler=sampler, seed=seed)
             controller = Controller(
                 brain, LocalHands(limits.workers), self._prepare, limits,
-                say=lambda line: print(line, flush=True), stopped=stop.requested,
+                say=lambda line: print(line, flush=True), stopped=lambda: stop.received is not None,
             )  # fmt: skip
             controller.run()
             write_json(self.folder / "results.json", results_of(brain))
@@ -102,9 +103,9 @@ class Sweep:
             (self.folder / "results.txt").write_text(shown + "\n")
             if isinstance(self.plan, Study) and (found := study_results(brain, self.plan)):
                 study_figure(found, self.folder / "results.png")
-        if stop.reason is not None:
-            kind = Preempted if stop.reason == signal.SIGTERM else Interrupted
-            raise kind(f"stopped by {stop.reason.name}; run the same command again to go on.")
+        if stop.received is not None:
+            kind = Preempted if stop.received == signal.SIGTERM else Interrupted
+            raise kind(f"stopped by {stop.received.name}; run the same command again to go on.")
         return shown
 
     def _artifact(self) -> Artifact:
@@ -189,28 +190,3 @@ def _only_one(folder: pathlib.Path) -> Iterator[None]:
                 f"another controller runs the sweep {folder}; wait for it or stop it."
             ) from error
         yield
-
-
-class _StopRequest:
-    """Turns SIGTERM and SIGINT into a request that the controller answers."""
-
-    reason: signal.Signals | None = None
-
-    def __enter__(self) -> "_StopRequest":
-        self._previous = {
-            number: signal.signal(number, self._request)
-            for number in (signal.SIGTERM, signal.SIGINT)
-        }
-        return self
-
-    def _request(self, number: int, frame: Any) -> None:
-        del frame
-        self.reason = signal.Signals(number)
-
-    def requested(self) -> bool:
-        """Whether one of the signals came."""
-        return self.reason is not None
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)

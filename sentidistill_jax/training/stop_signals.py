@@ -1,39 +1,28 @@
 """Leaving the loop between two steps when the user or the scheduler asks for it."""
 
 import signal
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from sentidistill_jax.stop_request import StopRequest
+
 _max = jax.jit(jnp.max)
 
 
-class StopSignals:
-    """Turns SIGTERM and SIGINT into a request that the loop answers between two steps.
+class StopSignals(StopRequest):
+    """A request to stop on which all processes of a run agree.
 
     Args:
       mesh: Over which processes agree.
     """
 
     def __init__(self, mesh: Mesh):
-        self._requested = 0  # number of the signal that this process got
         self._mesh = mesh
         self._vote: jax.Array | None = None  # the largest number of all in the step before
         self.reason: signal.Signals | None = None  # why the loop stopped
-
-    def __enter__(self) -> "StopSignals":
-        self._previous = {
-            number: signal.signal(number, self._request)
-            for number in (signal.SIGTERM, signal.SIGINT)
-        }
-        return self
-
-    def _request(self, number: int, frame: Any) -> None:
-        del frame
-        self._requested = number
 
     def agreed(self) -> bool:
         """Whether to stop after this step; the same answer in every process.
@@ -41,7 +30,7 @@ class StopSignals:
         Signals reach processes at different times, or one alone. With more than one, each votes in
         every step and reads what all voted in the step before, so that nobody waits.
         """
-        number = self._requested
+        number = int(self.received or 0)
         if jax.process_count() > 1:
             before, self._vote = self._vote, self._of_all(number)
             number = 0 if before is None else int(before)
@@ -54,7 +43,3 @@ class StopSignals:
             (self._mesh.size,), one_per_device, lambda _: np.full((1,), number, np.int32)
         )
         return _max(votes)
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
