@@ -1,6 +1,7 @@
 """Folders of trials: what is linked, what is shared, and what a step's config file says."""
 
 import copy
+import dataclasses
 import pathlib
 
 import pytest
@@ -63,7 +64,8 @@ def test_a_step_makes_its_own(inputs):
 def test_a_corpus_has_a_folder_of_its_own_and_the_model_that_finds_texts_difficult(inputs):
     (inputs / "students" / "start").mkdir(parents=True)
     config = config_of("corpus", "icldist")
-    config.values["corpus"], config.values["difficulty"]["model"] = "knowdist", "students/start"
+    named = {"corpus": "knowdist", "difficulty": {"model": "students/start"}}
+    config = dataclasses.replace(config, values={**config.values, **named})
     (task,) = trial_run(inputs / "s", 0, [config], inputs).tasks
     task.command()
     assert (task.folder / "students" / "start").is_symlink()
