@@ -2,10 +2,8 @@
 
 sentidistill corpus --config=configs/knowdist.py --workdir=DIR, then teach, then train.
 
-4,000 texts to label, 1,000 prompts, one epoch of rows of 256 tokens: four times the prompts of the
-demo, whose three runs together take 14 minutes on two cores; not measured as it stands. Alone this
-stage does not move label F1 (the demo's student: 39.9 before, 31.8 after); it is a start for
-ICLDist.
+4,000 texts to label, 1,000 prompts, one epoch of rows of 256 tokens; not measured as it stands. What
+the demo's run of 800 prompts and three epochs is worth is in docs/experiments.md.
 """
 
 from configs import base

@@ -149,13 +149,12 @@ def test_the_demos_runs_share_what_they_must():
     for name in config.students:
         for section in ("texts", "teacher", "annotate"):
             assert config[name][section] == config.start[section]
-    for alone, both in (("icldist_256", "both_256"), ("icldist_only", "both")):
-        # They differ in where they start and in nothing else.
-        one, other = config[alone].to_dict(), config[both].to_dict()
-        assert one.pop("name") != other.pop("name")
-        starts = [run.pop("student").pop("source") for run in (one, other)]
-        assert starts == ["students/start", "students/knowdist"]
-        assert one == other
+    # They differ in where they start and in nothing else.
+    one, other = config.icldist_256.to_dict(), config.both_256.to_dict()
+    assert one.pop("name") != other.pop("name")
+    starts = [run.pop("student").pop("source") for run in (one, other)]
+    assert starts == ["students/start", "students/knowdist"]
+    assert one == other
     assert len({config[name].name for name in config.students}) == len(config.students)
     assert {corpus_name(config[name]) for name in config.corpora} == set(
         config.start.student.caches

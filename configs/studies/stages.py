@@ -17,7 +17,7 @@ def get_config(arguments: str = "") -> Any:
     """The demo's run on all task prompts; with `knowdist` the stage before it."""
     names = _arguments.parse(arguments, ("knowdist",))
     config = demo.get_config(_arguments.SMOKE if _arguments.SMOKE in names else "")
-    return config.knowdist if "knowdist" in names else config.icldist_only
+    return config.knowdist if "knowdist" in names else config.both
 
 
 def get_space() -> Study:

@@ -23,7 +23,7 @@ _LEFT_OUT = {
 
 def get_config(arguments: str = "") -> Any:
     """The demo's run on all task prompts."""
-    return demo.get_config(arguments).icldist_only
+    return demo.get_config(arguments).both
 
 
 def get_space() -> Study:
