@@ -2,8 +2,8 @@
 
 sentidistill corpus --config=configs/knowdist.py --workdir=DIR, then teach, then train.
 
-4,000 texts to label, 1,000 prompts, one epoch of rows of 256 tokens; not measured as it stands. What
-the demo's run of 800 prompts and three epochs is worth is in docs/experiments.md.
+4,000 texts to label, 1,000 prompts, one epoch of rows of 256 tokens; not measured as it stands.
+What the demo's run of 800 prompts and three epochs is worth is in docs/experiments.md.
 """
 
 from configs import base
