@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import pathlib
+import sys
 import tarfile
 
 import jax
@@ -42,6 +43,11 @@ _RATED = """0\t2.5\tA warm, witty film.
 """
 ROOT = pathlib.Path(__file__).parents[1]
 MAX_POSITION = 2048  # more bytes than a prompt with demonstrations has
+
+
+@pytest.fixture(autouse=True)
+def own_arguments(monkeypatch):
+    monkeypatch.setattr(sys, "argv", sys.argv)  # main() replaces it, and configs look there
 
 
 @pytest.fixture
